@@ -1,0 +1,146 @@
+"""The ``steady`` command. Thin: parse, call, turn a UserError into one line and exit code 2."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ground.errors import UserError
+
+app = typer.Typer(
+    name="steady",
+    help="Continue the pre-training of a language model on a domain corpus without losing what it knew.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe, for example recipes/demo.yaml.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Change fields, e.g. training.workers=2")
+]
+
+
+@app.command()
+def curate(recipe: RecipeArgument, overrides: Overrides = None) -> None:
+    """Read, filter, rank and tokenise the sources into the token store.
+
+    Example: steady curate recipes/demo.yaml curation.quality.order=5
+    """
+    from cluster.commands import curate_recipe, load_recipe
+
+    curate_recipe(load_recipe(recipe, overrides or ()))
+
+
+@app.command()
+def plan(recipe: RecipeArgument, overrides: Overrides = None) -> None:
+    """Show what the runs would cost and see, before anything is spent.
+
+    Example: steady plan recipes/llama-3-8b-medical.yaml mixture.epochs=3
+    """
+    from cluster.commands import load_recipe, plan_recipe
+
+    plan_recipe(load_recipe(recipe, overrides or ()))
+
+
+@app.command()
+def train(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this run of the recipe; may be repeated.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and the plan, start nothing.")] = False,
+) -> None:
+    """Train every run of the recipe; the same command again goes on where it stopped.
+
+    Example: steady train recipes/demo.yaml --only full-recipe training.learning_rate=3e-4
+    """
+    from cluster.commands import load_recipe, plan_recipe, train_recipe
+    from cluster.recipe import to_yaml
+
+    loaded = load_recipe(recipe, overrides or ())
+    if dry_run:
+        print(to_yaml(loaded), end="")
+        plan_recipe(loaded)
+        return
+    train_recipe(loaded, only or ())
+
+
+@app.command()
+def report(recipe: RecipeArgument, overrides: Overrides = None) -> None:
+    """Write the HTML report and the plots of the finished runs and log them to MLflow."""
+    from cluster.commands import load_recipe, report_recipe
+
+    report_recipe(load_recipe(recipe, overrides or ()))
+
+
+@app.command()
+def ui(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+) -> None:
+    """Open the MLflow UI over the recipe's runs (loopback only, unless --host says otherwise)."""
+    from cluster.commands import load_recipe
+    from cluster.ui import serve
+
+    serve(load_recipe(recipe, overrides or ()), host, port)
+
+
+@app.command()
+def doctor(
+    recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Also check that this recipe could run.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Check this machine, and a recipe if given; exits with 1 when something is broken."""
+    from cluster.doctor import examine
+
+    raise typer.Exit(examine(recipe, overrides or []))
+
+
+@app.command()
+def demo(
+    work: Annotated[Path, typer.Option(help="Folder for everything the demo writes.")] = Path(".steady/demo"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Throw away an earlier demo first.")] = False,
+) -> None:
+    """Run the main job end to end on packaged text: curate, plan, train three runs, report. No GPU, under 12 minutes."""
+    from cluster.demo import run_demo
+
+    run_demo(work, fresh=fresh)
+
+
+def main() -> None:
+    """Entry point of ``steady``."""
+    _quiet_libraries()
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        errors.print(f"[bold red]steady:[/bold red] {_escape(str(error))}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("steady: stopped; the same command goes on from the last checkpoint")
+        sys.exit(130)
+
+
+def _quiet_libraries() -> None:
+    """Keep other people's warnings off a screen that must show ours."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    for name in ("alembic", "mlflow", "ray.data", "ray.train", "ray.tune", "DeepSpeed", "transformers"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", "\\[")

@@ -1,0 +1,190 @@
+"""The commands of ``steady``, one function each: read the recipe, do the work, say what happened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.console import RunProgress, console, count, duration, show_funnel, show_plan, show_results
+from cluster.recipe import Recipe, load_recipe
+from cluster.reporting import build_report, write_reports
+from cluster.workflow import (
+    Finished,
+    Planned,
+    choose_device,
+    finished_run,
+    gap_record,
+    make_job,
+    open_tracker,
+    plan_runs,
+    run_job,
+    summarise,
+)
+from ground.errors import UserError
+from pipelines.store import TokenStore
+from tracking.runs import RunLog, Tracker
+from tracking.spool import Spool
+from training.flops import device_peak, measure_cpu_peak
+
+
+def curate_recipe(recipe: Recipe) -> TokenStore:
+    """Make the token store and show its funnel."""
+    from cluster.session import session  # loads Ray
+    from pipelines.curate import curate
+
+    tokenizer = None if recipe.curation.train_tokenizer else recipe.curation.tokenizer or recipe.model.base
+    if tokenizer is None and recipe.curation.train_tokenizer is None:
+        raise UserError("curation.tokenizer", "is absent and there is no model.base", "give one, or curation.train_tokenizer")
+    if tokenizer is not None and recipe.curation.train_tokenizer is not None and recipe.curation.tokenizer:
+        raise UserError("curation.tokenizer", "stands beside train_tokenizer", "keep one of them")
+    with session(recipe.cluster.address):
+        store = curate(recipe.store_folder, recipe.sources, recipe.curation, tokenizer, _say)
+    show_funnel(store.manifest.funnel)
+    console.print(f"store {store.path}, digest {store.digest}")
+    return store
+
+
+def plan_recipe(recipe: Recipe) -> list[Planned]:
+    """Plan all runs and show what they would cost; starts nothing."""
+    training = recipe.training
+    gpus, name = _local_gpus()
+    device = "gpu" if training.accelerator == "gpu" else choose_device(training, gpus)
+    peak = _peak(device, name, training.threads or max(1, (os.cpu_count() or 1) // training.workers))
+    planned = plan_runs(recipe, device=device, peak_flops=peak)
+    show_plan(planned, device)
+    return planned
+
+
+def train_recipe(recipe: Recipe, only: Sequence[str] = ()) -> list[Finished]:
+    """Train every run of the recipe (or those in ``only``), each logged as a child of one MLflow run."""
+    from cluster.session import session
+
+    unknown = set(only) - set(recipe.variants())
+    if unknown:
+        raise UserError("--only", f"{sorted(unknown)[0]!r} is no run of this recipe", f"use {', '.join(recipe.variants())}")
+    store = TokenStore.open(recipe.store_folder)
+    planned = [plan for plan in plan_recipe(recipe) if not only or plan.name in only]
+    tracker = open_tracker(recipe)
+    jobs = {plan.name: make_job(plan, store) for plan in planned}
+    total = sum(plan.estimate.seconds or 0 for plan in planned)
+    console.print(f"training {len(planned)} run(s), about {duration(total + 30 * len(planned))} with start-up; MLflow at {tracker.shown_uri}")
+    finished = []
+    with session(recipe.cluster.address), _parent_run(tracker, recipe, store) as parent:
+        use_gpu = _device_on_cluster(recipe) == "gpu"
+        for plan in planned:
+            job = jobs[plan.name]
+            folder = Path(job.folder)
+            outcome = finished_run(job)
+            if outcome is None:
+                with _child_run(tracker, parent, plan, store) as log, RunProgress(plan.name, plan.plan.steps) as progress:
+                    if recipe.tracking.system_metrics:
+                        log.start_system_metrics(recipe.tracking.system_metrics_interval_s)
+                    outcome = run_job(job, log, progress.take, use_gpu=use_gpu)
+                    done = summarise(plan.name, outcome, _records(folder))
+                    log.log(gap_record(done))
+            else:
+                console.print(f"  {plan.name}: complete already")
+                done = summarise(plan.name, outcome, _records(folder))
+            finished.append(done)
+    show_results(finished, {name: source.role for name, source in store.manifest.sources.items()})
+    return finished
+
+
+def report_recipe(recipe: Recipe) -> Path:
+    """Write the HTML report and the plots of all finished runs, and log them to MLflow."""
+    store = TokenStore.open(recipe.store_folder)
+    planned = plan_runs(recipe, device="cpu", peak_flops=None)
+    finished = []
+    for plan in planned:
+        outcome = finished_run(make_job(plan, store))
+        if outcome is not None:
+            finished.append(summarise(plan.name, outcome, _records(recipe.work_folder / "runs" / plan.name)))
+    if not finished:
+        raise UserError("runs", f"none is finished in {recipe.work_folder / 'runs'}", "run `steady train` with this recipe")
+    data = build_report(recipe, store, planned, finished)
+    folder = recipe.work_folder / "report"
+    files = write_reports(data, folder)
+    tracker = open_tracker(recipe)
+    with _parent_run(tracker, recipe, store) as parent:
+        for file in files:
+            parent.artifact(file, "report" if file.suffix == ".html" else "plots")
+    show_results(finished, {name: source.role for name, source in store.manifest.sources.items()})
+    console.print(f"report {folder / 'report.html'}; the same in MLflow, run {recipe.name!r}, under Artifacts")
+    return folder / "report.html"
+
+
+def _say(stage: str, text: str) -> None:
+    console.print(f"  [dim]{stage}:[/dim] {text}")
+
+
+def _records(folder: Path) -> list[dict[str, object]]:
+    spool = Spool(folder)
+    try:
+        return spool.records()
+    finally:
+        spool.close()
+
+
+def _parent_run(tracker: Tracker, recipe: Recipe, store: TokenStore) -> RunLog:
+    parent = tracker.run(
+        recipe.name,
+        recipe.work_folder / "parent",
+        tags={"steady.kind": "comparison" if recipe.runs else "single", "steady.store": store.digest},
+        params={"recipe": recipe.model_dump(mode="json", exclude={"runs", "sources"}, exclude_unset=True)},
+        description=recipe.description,
+    )
+    _log_datasets(parent, store)
+    return parent
+
+
+def _child_run(tracker: Tracker, parent: RunLog, planned: Planned, store: TokenStore) -> RunLog:
+    recipe, plan = planned.recipe, planned.plan
+    log = tracker.run(
+        planned.name,
+        recipe.work_folder / "runs" / planned.name,
+        parent=parent,
+        tags={"steady.kind": "run", "steady.store": store.digest},
+        params={
+            "mixture": recipe.mixture.model_dump(mode="json") | {"shares": plan.shares},
+            "training": recipe.training.model_dump(mode="json"),
+            "model": recipe.model.model_dump(mode="json", exclude_none=True),
+            "seed": recipe.seed,
+            "plan": {"steps": plan.steps, "tokens": plan.total_tokens, "flops": planned.estimate.flops},
+        },
+        description=recipe.description,
+    )
+    _log_datasets(log, store)
+    return log
+
+
+def _log_datasets(log: RunLog, store: TokenStore) -> None:
+    for name, source in store.manifest.sources.items():
+        profile = {"documents": source.train.documents, "tokens": source.train.tokens, "heldout_tokens": source.heldout.tokens}
+        log.dataset(name, f"{store.digest}", str(store.path / name), source.role, profile)
+
+
+def _device_on_cluster(recipe: Recipe) -> str:
+    from training.launch import gpus_available
+
+    return choose_device(recipe.training, gpus_available())
+
+
+def _local_gpus() -> tuple[int, str | None]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return 0, None
+    return torch.cuda.device_count(), torch.cuda.get_device_name(0)
+
+
+def _peak(device: str, name: str | None, threads: int) -> float | None:
+    if device == "gpu":
+        return device_peak(name, bf16=True) if name else None
+    import torch
+
+    torch.set_num_threads(threads)
+    return measure_cpu_peak()
+
+
+__all__ = ["count", "curate_recipe", "load_recipe", "plan_recipe", "report_recipe", "train_recipe"]

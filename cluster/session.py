@@ -1,0 +1,72 @@
+"""The Ray session: a local one that starts by itself, or a cluster by address."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+from ground.errors import UserError
+
+_ROOT = Path(__file__).resolve().parent.parent
+_SPARE_CPUS = 2  # logical CPUs beyond the cores: Ray Data stands still, silently, when actors take every one
+_OBJECT_STORE_BYTES = 1 << 30  # local runs keep little in the object store; the default takes 30 % of memory
+
+_WORKER_ENVIRONMENT = {
+    # Spinning OpenMP threads of several processes starve each other (5 to 15 times slower on few cores).
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+}
+
+
+@contextmanager
+def session(address: str | None = None) -> Iterator[None]:
+    """Connect to the cluster at ``address`` (or ``RAY_ADDRESS``), else start Ray on this machine, and disconnect at the end.
+
+    Raises:
+        UserError: no cluster answers at the address.
+    """
+    if ray.is_initialized():  # inside a Ray job's own driver, or a test that shares one session
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    for name, value in _WORKER_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        if address:
+            environment = {name: os.environ[name] for name in _WORKER_ENVIRONMENT}
+            ray.init(address=address, runtime_env={"env_vars": environment}, logging_level=logging.WARNING)
+        else:
+            _start_local()
+    except ConnectionError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError("cluster.address", f"no Ray cluster answers at {address!r} ({reason})", "start it or leave it out") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start_local() -> None:
+    # Inherited by every worker; a runtime environment would keep Ray from using the workers it has started already.
+    paths = [str(_ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(
+        num_cpus=(os.cpu_count() or 1) + _SPARE_CPUS,
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+        log_to_driver=bool(os.environ.get("STEADY_WORKER_LOGS")),
+        object_store_memory=_OBJECT_STORE_BYTES,
+        configure_logging=True,
+    )
+    sys.stdout.flush()

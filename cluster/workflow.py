@@ -1,0 +1,241 @@
+"""What the command does, as functions: prepare a store, plan, train and compare runs. The one place where rooms meet."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.recipe import Recipe
+from ground.errors import UserError
+from ground.files import canonical_json, write_atomic
+from pipelines.plan import Plan, SourceSize
+from pipelines.store import TokenStore
+from tracking.runs import RunLog, Tracker
+from training.config import TrainingConfig
+from training.estimate import Estimate, estimate
+from training.gap import GapMetrics, gap_metrics
+from training.job import Job, Outcome, Record
+from training.model import check_vocabulary, model_shape
+
+RESULT, JOB = "result.json", "job.json"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a recipe, planned."""
+
+    name: str
+    recipe: Recipe
+    """The recipe with this run's changes."""
+    plan: Plan
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One run, done."""
+
+    name: str
+    outcome: Outcome
+    curves: dict[str, list[tuple[int, float]]]
+    """Metric name -> (tokens, value), ascending."""
+    gaps: dict[str, GapMetrics]
+    """Source -> gap metrics of minus the held-out loss."""
+
+
+def plan_runs(recipe: Recipe, *, device: str, peak_flops: float | None) -> list[Planned]:
+    """Plan every run of a recipe, from its store or, before that exists, from ``sources.<name>.tokens``.
+
+    Raises:
+        UserError: whatever would make a run fail that can be known now.
+    """
+    store = _store_if_complete(recipe)
+    sizes = store.sizes if store else _expected_sizes(recipe)
+    vocabulary = store.manifest.vocabulary if store else None
+    planned = []
+    for name, variant in recipe.variants().items():
+        shape, size = model_shape(variant.model, vocabulary)
+        check_vocabulary(size, vocabulary or size)
+        if variant.training.sequence_length > shape.max_positions:
+            raise UserError(
+                "training.sequence_length",
+                f"{variant.training.sequence_length} is longer than the model's {shape.max_positions} positions",
+                "lower it, or take a base with a longer context",
+            )
+        plan = Plan(
+            sizes,
+            variant.mixture,
+            sequence_length=variant.training.sequence_length,
+            batch_sequences=variant.training.batch_sequences,
+            seed=variant.seed,
+        )
+        cost = estimate(
+            plan,
+            shape,
+            size,
+            variant.training,
+            peak_flops=variant.training.peak_flops or peak_flops,
+            device=device,
+            measured_tokens_per_second=_measured_speed(recipe.work_folder, variant),
+        )
+        planned.append(Planned(name, variant, plan, cost))
+    return planned
+
+
+def make_job(planned: Planned, store: TokenStore) -> Job:
+    """The job of one planned run.
+
+    Raises:
+        UserError: the run's folder belongs to a run with other settings.
+    """
+    recipe = planned.recipe
+    folder = recipe.work_folder / "runs" / planned.name
+    job = Job(
+        name=planned.name,
+        folder=str(folder.resolve()),
+        seed=recipe.seed,
+        store=str(store.path.resolve()),
+        store_digest=store.digest,
+        mixture=recipe.mixture,
+        model=recipe.model,
+        training=recipe.training,
+        evaluation=recipe.evaluation,
+    )
+    _same_run_or_refuse(folder, job)
+    return job
+
+
+def finished_run(job: Job) -> Outcome | None:
+    """The outcome of a run that is complete already, else None."""
+    path = Path(job.folder) / RESULT
+    if not path.is_file():
+        return None
+    kept = json.loads(path.read_text())
+    return Outcome(kept["steps"], kept["tokens"], Path(kept["model"]), kept["seconds"])
+
+
+def run_job(job: Job, log: RunLog, on_record: Callable[[Record], None], *, use_gpu: bool) -> Outcome:
+    """Train one run and log it; continues where an earlier attempt stopped."""
+    from training.launch import launch  # loads Ray Train: 3 s that `plan` and `report` need not wait
+
+    def take(record: Record) -> None:
+        log.log(record)
+        on_record(record)
+
+    outcome = launch(job, take, use_gpu=use_gpu)
+    write_atomic(Path(job.folder) / RESULT, canonical_json({**asdict(outcome), "model": str(outcome.model)}))
+    return outcome
+
+
+def summarise(name: str, outcome: Outcome, records: list[Mapping[str, Any]]) -> Finished:
+    """Curves and gap metrics of a finished run from its records."""
+    curves: dict[str, dict[int, float]] = {}
+    for record in records:
+        for metric, value in record.get("metrics", {}).items():
+            curves.setdefault(metric, {})[int(record["tokens"])] = float(value)
+    ordered = {metric: sorted(points.items()) for metric, points in curves.items()}
+    gaps = {}
+    for metric, points in ordered.items():
+        if metric.startswith("heldout/") and metric.endswith("/loss"):
+            tokens, losses = zip(*points, strict=True)
+            gaps[metric.split("/")[1]] = gap_metrics(tokens, [-loss for loss in losses])
+    return Finished(name, outcome, ordered, gaps)
+
+
+def gap_record(finished: Finished) -> Record:
+    """The gap metrics as one record at the end of the run."""
+    metrics = {}
+    for source, gap in finished.gaps.items():
+        for key, value in asdict(gap).items():
+            if value is not None:
+                metrics[f"gap/{source}/{key}"] = float(value)
+    last = max((record[-1][0] for record in finished.curves.values()), default=0)
+    return {"step": finished.outcome.steps, "tokens": last, "metrics": metrics}
+
+
+def open_tracker(recipe: Recipe) -> Tracker:
+    """The experiment of a recipe.
+
+    Raises:
+        UserError: the tracking store refuses.
+    """
+    recipe.work_folder.mkdir(parents=True, exist_ok=True)
+    return Tracker.open(
+        recipe.tracking.resolved_uri(recipe.work_folder),
+        recipe.tracking.experiment or recipe.name,
+        description=recipe.description,
+    )
+
+
+def choose_device(training: TrainingConfig, gpus: int) -> str:
+    """``gpu`` or ``cpu``: what ``training.accelerator`` means with this many GPUs.
+
+    Raises:
+        UserError: GPUs are asked for and there are too few.
+    """
+    if training.accelerator == "gpu" and gpus < training.workers:
+        raise UserError("training.accelerator", f"asks for {training.workers} GPUs, there are {gpus}", "use cpu or fewer workers")
+    if training.accelerator == "auto":
+        return "gpu" if gpus >= training.workers else "cpu"
+    return training.accelerator
+
+
+def _store_if_complete(recipe: Recipe) -> TokenStore | None:
+    """The store; None when there is none yet and the recipe tells the sizes to expect."""
+    told = all(source.tokens for source in recipe.sources.values() if source.role != "reference")
+    if told and not os.path.isdir(recipe.store_folder):
+        return None
+    return TokenStore.open(recipe.store_folder)
+
+
+def _expected_sizes(recipe: Recipe) -> dict[str, SourceSize]:
+    return {
+        name: SourceSize(source.role, source.tokens or 0)
+        for name, source in recipe.sources.items()
+        if source.role != "reference"
+    }
+
+
+def _same_run_or_refuse(folder: Path, job: Job) -> None:
+    """Keep the settings a folder's run began with; a run must never go on under others."""
+    path = folder / JOB
+    if not path.is_file():
+        write_atomic(path, canonical_json(job.identity()))
+        return
+    before, now = json.loads(path.read_text()), job.identity()
+    if before == now:
+        return
+    changed = ", ".join(sorted(_differences(before, now)))
+    raise UserError(
+        f"runs.{job.name}",
+        f"{folder} holds a run with other settings (differs in: {changed})",
+        "remove the folder, or give the recipe another name or work folder",
+    )
+
+
+def _differences(before: Any, now: Any, prefix: str = "") -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = before.keys() | now.keys()
+        return [d for key in keys for d in _differences(before.get(key), now.get(key), f"{prefix}.{key}" if prefix else key)]
+    return [] if before == now else [prefix]
+
+
+def _measured_speed(work: Path, variant: Recipe) -> float | None:
+    """Tokens per second of a finished run in this work folder with the same model and training settings."""
+    wanted = variant.training.model_dump(mode="json"), variant.model.model_dump(mode="json")
+    for path in sorted(work.glob(f"runs/*/{RESULT}")):
+        job = json.loads((path.parent / JOB).read_text()) if (path.parent / JOB).is_file() else {}
+        same = job.get("model") == wanted[1] and all(
+            value == wanted[0].get(key) for key, value in job.get("training", {}).items() if key in _SPEED_FIELDS
+        )
+        result = json.loads(path.read_text())
+        if job and same and result["seconds"] > 0:
+            return float(result["tokens"] / result["seconds"])
+    return None
+
+
+_SPEED_FIELDS = {"sequence_length", "global_batch_tokens", "micro_batch", "workers", "precision", "zero_stage", "accelerator"}

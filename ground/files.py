@@ -1,0 +1,50 @@
+"""Durable files: write to a temporary name, flush, rename. Readers never see a half-written file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+_BLOCK_BYTES = 1 << 20
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write ``data`` so that ``path`` either keeps its old content or has all of the new one.
+
+    Raises:
+        OSError: the file system refused (full, read-only, no permission); ``path`` is unchanged.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def canonical_json(value: Mapping[str, Any]) -> str:
+    """The one JSON text of a value: sorted keys, two-space indent, final newline. Equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+
+
+def digest_bytes(data: bytes | str) -> str:
+    """BLAKE3 of ``data`` as 32 hex digits (128 bits)."""
+    return blake3(data.encode() if isinstance(data, str) else data).hexdigest(16)
+
+
+def digest_file(path: Path) -> str:
+    """BLAKE3 of a file's content as 32 hex digits (128 bits), read in blocks of 1 MiB."""
+    hasher = blake3()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            hasher.update(block)
+    return hasher.hexdigest(16)

@@ -1,0 +1,119 @@
+"""Which files a source means: globs, folders and URLs to a sorted list of files, and the format an ending stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import fsspec
+
+from ground.errors import UserError
+
+Kind = Literal["jsonl", "parquet", "text"]
+
+_KINDS: dict[str, Kind] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".txt": "text",
+    ".md": "text",
+}
+_COMPRESSIONS = {".gz": "gz", ".zst": "zst"}
+URL_ERRORS = (OSError, ValueError, ImportError)
+"""What fsspec raises: no such file or access (OSError), no such protocol (ValueError), its package missing (ImportError)."""
+
+
+def expand_paths(paths: Sequence[str], field: str) -> list[str]:
+    """Every file that ``paths`` mean, sorted, each once.
+
+    A folder stands for all files below it with a known ending, hidden ones left out; a glob (``*``, ``?``, ``[]``, ``**``)
+    for the files that match; a path that exists is taken as it is, whatever signs it contains.
+
+    Args:
+        field: recipe field that holds the paths (``sources.<name>.paths``), for errors.
+
+    Raises:
+        UserError: a file is missing, a glob or folder matches nothing, or a URL cannot be reached.
+    """
+    files: set[str] = set()
+    for path in paths:
+        found = _expand_url(path, field) if "://" in path else _expand_local(path, field)
+        if not found:
+            raise UserError(
+                field, f"{path!r} matches no file", f"check it; known endings: {', '.join(_KINDS)} (+ .gz, .zst)"
+            )
+        files.update(found)
+    return sorted(files)
+
+
+def file_format(file: str, chosen: Literal["auto", "jsonl", "parquet", "text"], field: str) -> tuple[Kind, str | None]:
+    """Format of a file and its compression (``gz``, ``zst`` or None).
+
+    Args:
+        field: recipe field of the source (``sources.<name>``), for the error.
+
+    Raises:
+        UserError: ``chosen`` is ``auto`` and the ending says nothing.
+    """
+    suffixes = [suffix.lower() for suffix in Path(file).suffixes]
+    compression = _COMPRESSIONS.get(suffixes[-1]) if suffixes else None
+    if chosen != "auto":
+        return chosen, compression
+    ending = suffixes[:-1] if compression else suffixes
+    kind = _KINDS.get(ending[-1]) if ending else None
+    if kind is None:
+        raise UserError(f"{field}.format", f"the ending of {file} tells no format", "set it to jsonl, parquet or text")
+    return kind, compression
+
+
+def _has_known_ending(name: str) -> bool:
+    path = Path(name)
+    if path.suffix.lower() in _COMPRESSIONS:
+        path = path.with_suffix("")
+    return path.suffix.lower() in _KINDS
+
+
+def _expand_local(pattern: str, field: str) -> list[str]:
+    path = Path(pattern).expanduser()
+    try:
+        if path.is_dir():
+            return [
+                str(file) for file in path.rglob("*") if file.is_file() and _is_corpus(file.relative_to(path).parts)
+            ]
+        if path.is_file():
+            return [str(path)]
+        if not any(sign in pattern for sign in "*?["):
+            raise UserError(
+                field, f"there is no file {pattern!r}", "check the path; relative ones start at the working folder"
+            )
+        anchor = Path(path.anchor)
+        return [str(file) for file in anchor.glob(str(path.relative_to(anchor))) if file.is_file()]
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or "**" glued to a name
+        raise UserError(field, f"{pattern!r} cannot be read ({error})", "check the path") from None
+
+
+def _expand_url(url: str, field: str) -> list[str]:
+    try:
+        files, path = fsspec.core.url_to_fs(url)
+        if any(sign in path for sign in "*?[") and not files.exists(path):
+            names = [name for name in files.glob(path) if files.isfile(name)]
+        elif files.isdir(path):
+            prefix = path.rstrip("/") + "/"
+            names = [name for name in files.find(path) if _is_corpus(name.removeprefix(prefix).split("/"))]
+        elif files.exists(path):
+            names = [path]
+        else:
+            raise UserError(field, f"there is no file {url!r}", "check the address and the access rights")
+        return [str(files.unstrip_protocol(name)) for name in names]
+    except URL_ERRORS as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(
+            field, f"{url!r} cannot be read ({reason})", "check the address and the access rights"
+        ) from None
+
+
+def _is_corpus(parts: Sequence[str]) -> bool:
+    """Whether a file below a folder belongs to the corpus: a known ending, and nothing hidden on the way to it."""
+    return _has_known_ending(parts[-1]) and not any(part.startswith(".") for part in parts)

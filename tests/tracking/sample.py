@@ -1,0 +1,144 @@
+"""A made-up but realistic report: three runs, one domain source, three general ones."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from tracking.report_data import BaseModel, Curve, Gap, ReportData, RunData, SourceFunnel, Totals
+
+BASE = {"medical": 4.262, "wikipedia": 3.871, "documentation": 3.604, "code": 2.918}
+TOKENS = 2_097_152
+STEP = 4096
+
+
+def sample_report(runs: int = 3) -> ReportData:
+    """``runs`` of at most three runs."""
+    made = (
+        _run("everything-once", "All domain text, once, in random order.", {"medical": 1.0}, 0.30, 0.060, 0.34, 1),
+        _run("best-subset", "The best half by perplexity, four epochs.", {"medical": 1.0}, 0.36, 0.045, 0.27, 2),
+        _run(
+            "full-recipe",
+            "The best half, four epochs, with the pre-training mixture beside it.",
+            {"medical": 0.5, "wikipedia": 0.28, "documentation": 0.12, "code": 0.1},
+            0.41,
+            0.018,
+            0.035,
+            3,
+        ),
+    )
+    return ReportData(
+        title="Demo: medical text into a tiny Llama",
+        created="2 March 2026, 14:05",
+        recipe="name: demo\nseed: 7\nsources:\n  medical:\n    role: domain\n    paths: [s3://me:hunter2@bucket/med]\n",
+        base=BaseModel(
+            name="models/tiny-base",
+            parameters=4_200_000,
+            losses=BASE,
+            bits_per_byte={"medical": 1.92, "wikipedia": 1.74},
+            note="5-gram KenLM baseline: 2.31 bits per byte on wikipedia",
+        ),
+        runs=made[:runs],
+        funnel=(
+            _source(
+                "medical", "domain", 14_210, 31_400_000, {"too_short": 812, "few_letters": 97, "broken_encoding": 4}
+            ),
+            _source("wikipedia", "general", 9_803, 24_900_000, {"too_short": 1_204, "repeated_lines": 61}),
+            _source("documentation", "general", 6_020, 9_100_000, {"too_short": 402, "few_letters": 233}),
+            _source("code", "general", 5_110, 12_300_000, {"few_letters": 801, "repeated_lines": 420, "too_long": 3}),
+            _source("textbook", "reference", 1_902, 6_200_000, {"too_short": 12}),
+        ),
+        versions={
+            "steady": "0.1.0",
+            "torch": "2.13.0",
+            "deepspeed": "0.19.8",
+            "store": "9f" * 16,
+            "machine": "2 cores",
+        },
+        seed=7,
+    )
+
+
+def _source(name: str, role: str, documents: int, size: int, dropped: dict[str, int]) -> SourceFunnel:
+    left = documents - sum(dropped.values())
+    return SourceFunnel(
+        name=name,
+        role=role,
+        documents_read=documents,
+        bytes_read=size,
+        dropped=dropped,
+        documents_kept=left - left // 100,
+        tokens_kept=int(size / 3.9),
+        documents_heldout=left // 100,
+        tokens_heldout=int(size / 390),
+    )
+
+
+def _run(
+    name: str, description: str, shares: dict[str, float], gain: float, bump: float, loss: float, wave: int
+) -> RunData:
+    marks = [0, *(STEP << i for i in range(6)), *range(STEP * 64, TOKENS + 1, STEP * 32)]
+    curves: dict[str, Curve] = {}
+    for source, base in BASE.items():
+        curves[f"heldout/{source}/loss"] = tuple(
+            (t, base + _shape(t / TOKENS, source, gain, bump, loss, wave)) for t in marks
+        )
+    steps = range(STEP, TOKENS + 1, STEP)
+    curves["train/loss"] = tuple((t, 3.7 - 0.5 * (t / TOKENS) ** 0.4 + 0.1 * _noise(t * wave)) for t in steps)
+    curves["train/tokens_per_second"] = tuple((t, 2600 + 90 * _noise(t * wave * 7) - 300 * (t == STEP)) for t in steps)
+    curves["train/learning_rate"] = tuple(
+        (t, 3e-4 * min(1, t / 2e5) * (1 + math.cos(3 * t / TOKENS)) / 2) for t in steps
+    )
+    for source, share in shares.items():
+        curves[f"train/share/{source}"] = tuple(
+            (t, share + 0.04 * math.cos(t * wave) * (STEP / t) * (len(shares) > 1)) for t in steps
+        )
+    return RunData(
+        name=name,
+        description=description,
+        params={"mixture.epochs": "1" if wave == 1 else "4", "training.learning_rate": "0.0003", "seed": "7"},
+        plan={
+            "tokens": "2.10 M",
+            "epochs": "1" if wave == 1 else "4",
+            "subset": "all" if wave == 1 else "best 0.52 M by quality",
+            "shares": ", ".join(f"{source} {share:.0%}" for source, share in shares.items()),
+            "steps": "512 of 4,096 tokens",
+            "compute": "5.3e13 FLOPs",
+            "effective tokens": "2.10 M" if wave == 1 else "1.87 M",
+        },
+        shares=shares,
+        curves=curves,
+        gaps={source: _gap(curves[f"heldout/{source}/loss"]) for source in BASE},
+        totals=Totals(tokens=TOKENS, seconds=806.0 + 9 * wave, tokens_per_second=TOKENS / (806 + 9 * wave), mfu=0.412),
+        run_id=f"{wave}" * 32,
+    )
+
+
+def _noise(t: int) -> float:
+    return math.sin(t * 12.9898) * 43758.5453 % 1 - 0.5
+
+
+def _shape(x: float, source: str, gain: float, bump: float, loss: float, wave: int) -> float:
+    start = bump * 40 * x * math.exp(1 - 40 * x)
+    if source == "medical":
+        return start * 3 - gain * math.pow(x, 0.7)
+    weight = {"wikipedia": 0.8, "documentation": 0.55, "code": 1.3}[source]
+    return weight * (start + loss * math.pow(x, 0.55) - 0.06 * (wave == 3) * math.sqrt(x))
+
+
+def _gap(curve: Curve) -> Gap:
+    base = curve[0][1]
+    worst = max(range(len(curve)), key=lambda i: curve[i][1])
+    best = min(range(len(curve)), key=lambda i: curve[i][1])
+    back = next((t for t, value in curve[worst:] if value <= base), None)
+    pairs = itertools.pairwise(curve)
+    area = sum((max(0.0, a[1] - base) + max(0.0, b[1] - base)) / 2 * (b[0] - a[0]) for a, b in pairs)
+    return Gap(
+        depth=max(0.0, curve[worst][1] - base),
+        area=area,
+        recovery_tokens=back,
+        peak=curve[best][1],
+        tokens_to_peak=curve[best][0],
+        final=curve[-1][1],
+        forgetting=curve[-1][1] - base,
+    )

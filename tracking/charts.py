@@ -1,0 +1,180 @@
+"""What the report's charts draw, as plain JSON for ``assets/report.js``; the PNG plots draw the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+from tracking.findings import base_loss, mean_base
+from tracking.report_data import Curve, ReportData, RunData, thin
+
+LOSS_LABEL = "held-out loss, nats per token"
+Unit = Literal["loss", "share", "rate", "small", "plain"]
+
+_MEANS = 200
+"""Points of a noisy curve that a chart shows; more would draw a solid band."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One line. ``colour`` is an index into the palette ``kind``; ``run`` hides it together with that run."""
+
+    name: str
+    kind: Literal["run", "source"]
+    colour: int
+    run: int | None
+    points: Curve
+    dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """One pair of axes over tokens seen."""
+
+    anchor: str
+    title: str
+    y_label: str
+    series: tuple[Series, ...]
+    base: float | None = None
+    """A dashed level line: the base model."""
+    unit: Unit = "plain"
+    from_zero: bool = False
+
+
+def gap_charts(data: ReportData) -> tuple[list[Chart], list[Chart]]:
+    """Held-out loss over tokens: first the charts to read first (domain, mean of general), then one a general source."""
+    domain = [name for name in data.measured() if name not in data.sources("general")]
+    general = [name for name in data.measured() if name in data.sources("general")]
+    leading = [_loss_chart(data, name, f"{name}, domain") for name in domain]
+    each = [_loss_chart(data, name, name) for name in general]
+    mean = _mean_chart(data, general) if len(general) > 1 else None
+    if mean is None:
+        leading, each = [*leading, *each], []
+    else:
+        leading.append(mean)
+    return [chart for chart in leading if chart.series], [chart for chart in each if chart.series]
+
+
+def share_charts(data: ReportData) -> list[Chart]:
+    """Share of tokens seen so far by source, the planned share dotted; one chart for each run that mixes sources."""
+    names = share_sources(data)
+    charts = []
+    for index, run in enumerate(data.runs):
+        series: list[Series] = []
+        for colour, source in enumerate(names):
+            seen = run.curves.get(f"train/share/{source}", ())
+            line = Series(name=source, kind="source", colour=colour, run=None, points=thin(seen))
+            if seen:
+                series.append(line)
+            if seen and source in run.shares:
+                level = run.shares[source]
+                series.append(replace(line, points=((seen[0][0], level), (seen[-1][0], level)), dashed=True))
+        if len({line.name for line in series}) > 1:
+            charts.append(
+                Chart(
+                    anchor=f"share-{index}",
+                    title=run.name,
+                    y_label="share of tokens seen",
+                    series=tuple(series),
+                    unit="share",
+                    from_zero=True,
+                )
+            )
+    return charts
+
+
+def training_charts(data: ReportData) -> list[Chart]:
+    """Throughput first, then training loss, learning rate and gradient norm, as far as recorded."""
+    known: tuple[tuple[str, str, str, Unit, bool], ...] = (
+        ("train/tokens_per_second", "Throughput", "tokens per second", "rate", True),
+        ("train/loss", "Training loss", "nats per token", "loss", False),
+        ("train/learning_rate", "Learning rate", "per update", "small", True),
+        ("train/gradient_norm", "Gradient norm", "before clipping", "plain", True),
+    )
+    charts = []
+    for metric, title, label, unit, from_zero in known:
+        recorded = [run.curves.get(metric, ()) for run in data.runs]
+        together = 1 if unit == "small" else max(1, *(-(-len(curve) // _MEANS) for curve in recorded), 1)
+        series = _run_series(data, partial(_averaged, metric, together))
+        if series:
+            label += f", mean of {together} records" if together > 1 else ""
+            anchor = metric.replace("/", "-")
+            charts.append(
+                Chart(anchor=anchor, title=title, y_label=label, series=series, unit=unit, from_zero=from_zero)
+            )
+    return charts
+
+
+def share_sources(data: ReportData) -> list[str]:
+    """Every source that a plan or a run names, in the order of the funnel."""
+    named = {source for run in data.runs for source in run.shares}
+    named |= {m.removeprefix("train/share/") for run in data.runs for m in run.curves if m.startswith("train/share/")}
+    ordered = [source.name for source in data.funnel if source.name in named]
+    return ordered + sorted(named - set(ordered))
+
+
+def token_unit(data: ReportData) -> tuple[int, str]:
+    """The unit of the tokens axis: (tokens in one, its name)."""
+    most = max((run.totals.tokens for run in data.runs), default=0)
+    for size, name in ((10**9, "billions"), (10**6, "millions"), (10**3, "thousands")):
+        if most >= size:
+            return size, name
+    return 1, "tokens"
+
+
+def to_json(chart: Chart) -> dict[str, Any]:
+    """The chart as JSON; values keep six digits, which no screen can tell from more."""
+    value = asdict(chart)
+    if chart.base is not None and not math.isfinite(chart.base):
+        value["base"] = None
+    for series in value["series"]:
+        points = series.pop("points")
+        series["x"] = [tokens for tokens, _ in points]
+        series["y"] = [float(f"{y:.6g}") for _, y in points]
+    return value
+
+
+def _loss_chart(data: ReportData, source: str, title: str) -> Chart:
+    series = _run_series(data, partial(_recorded, f"heldout/{source}/loss"))
+    base = base_loss(data, source)
+    return Chart(anchor=f"gap-{source}", title=title, y_label=LOSS_LABEL, series=series, base=base, unit="loss")
+
+
+def _mean_chart(data: ReportData, sources: list[str]) -> Chart | None:
+    """None when the sources of a run were not measured at the same tokens: then there is no mean to draw."""
+
+    def mean(run: RunData) -> Curve:
+        curves = [run.curves.get(f"heldout/{source}/loss", ()) for source in sources]
+        if len({tuple(tokens for tokens, _ in curve) for curve in curves}) != 1:
+            return ()
+        return tuple((at[0][0], sum(y for _, y in at) / len(at)) for at in zip(*curves, strict=True))
+
+    series = _run_series(data, mean)
+    if len(series) < len(data.runs):
+        return None
+    title = f"general, mean of {len(sources)} sources"
+    base = mean_base(data, sources)
+    return Chart(anchor="gap-general-mean", title=title, y_label=LOSS_LABEL, series=series, base=base, unit="loss")
+
+
+def _recorded(metric: str, run: RunData) -> Curve:
+    return run.curves.get(metric, ())
+
+
+def _averaged(metric: str, together: int, run: RunData) -> Curve:
+    """Means of ``together`` records each, at the last record's tokens."""
+    finite = [point for point in run.curves.get(metric, ()) if math.isfinite(point[1])]
+    parts = (finite[i : i + together] for i in range(0, len(finite), together))
+    return tuple((part[-1][0], sum(value for _, value in part) / len(part)) for part in parts)
+
+
+def _run_series(data: ReportData, curve_of: Callable[[RunData], Curve]) -> tuple[Series, ...]:
+    found = ((index, run, thin(curve_of(run))) for index, run in enumerate(data.runs))
+    return tuple(
+        Series(name=run.name, kind="run", colour=index, run=index, points=points)
+        for index, run, points in found
+        if points
+    )

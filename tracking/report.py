@@ -1,0 +1,91 @@
+"""The report: one HTML file that needs nothing else, on a phone as on a wide screen, by day and by night."""
+
+from __future__ import annotations
+
+import json
+import re
+from html import escape
+from pathlib import Path
+
+from ground.files import write_atomic
+from tracking import report_sections as sections
+from tracking.charts import gap_charts, share_charts, to_json, token_unit, training_charts
+from tracking.report_data import ReportData
+
+_ASSETS = Path(__file__).parent / "assets"
+
+# The page is opened from disk and inside MLflow: it may run what it carries and load nothing.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
+
+
+def write_report(data: ReportData, path: Path) -> None:
+    """Write the report to ``path``, atomically: about 5 MB, nearly all of it plotly.js.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write_atomic(path, render_report(data))
+
+
+def render_report(data: ReportData) -> str:
+    """The report as HTML text."""
+    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+
+    leading, each = gap_charts(data)
+    shares, training = share_charts(data), training_charts(data)
+    size, unit = token_unit(data)
+    charts = {
+        "unit": {"size": size, "name": unit},
+        "charts": [to_json(chart) for chart in (*leading, *each, *shares, *training)],
+    }
+    body = "".join(
+        (
+            sections.result(data),
+            sections.comparison(data),
+            sections.curves(data, leading, each),
+            sections.shares(data, shares),
+            sections.training(data, training),
+            sections.funnel(data),
+            sections.plans(data),
+            sections.recipe(data),
+            sections.definitions(),
+            sections.versions(data),
+        )
+    )
+    payload = json.dumps(charts, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    title = escape(data.title)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{title}</title>
+<style>
+{_asset("report.css")}</style>
+</head>
+<body>
+<main>
+<header><h1>{title}</h1><p>{escape(data.created)}</p></header>
+<noscript><p class="note">The charts need JavaScript; every number is in the tables.</p></noscript>
+{body}
+</main>
+<script type="application/json" id="charts">{payload}</script>
+<script>
+{_inline(get_plotlyjs())}
+</script>
+<script>
+{_inline(_asset("report.js"))}</script>
+</body>
+</html>
+"""
+
+
+def _asset(name: str) -> str:
+    return (_ASSETS / name).read_text(encoding="utf-8")
+
+
+def _inline(script: str) -> str:
+    """JavaScript that cannot end its own element; in a string ``\\/`` is ``/``."""
+    return re.sub(r"</(?=script)", r"<\\/", script, flags=re.IGNORECASE)

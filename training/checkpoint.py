@@ -1,0 +1,68 @@
+"""Checkpoints of a run: DeepSpeed's files plus where the run stands. Written by all ranks, complete or not at all.
+
+DeepSpeed saves weights and optimiser states; the position is the step number (the plan makes the rest), and random
+numbers are re-seeded from the step, so nothing else needs saving.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from pydantic import ValidationError
+
+from ground.config import Section
+from ground.errors import CorruptError
+from ground.files import canonical_json, write_atomic
+
+TAG, POSITION = "state", "position.json"
+
+
+class Position(Section):
+    """Where a run stands."""
+
+    step: int
+    """Optimiser steps done."""
+    tokens: int
+    """Tokens seen."""
+    job_digest: str
+    """Digest of everything that determines the run."""
+    shares: dict[str, int]
+    """Sequences seen of each source."""
+
+
+def save_checkpoint(engine: Any, folder: Path, position: Position) -> None:
+    """Write a checkpoint into ``folder``; all ranks call this together. The position file is written last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    engine.save_checkpoint(
+        str(folder),
+        tag=TAG,
+        save_latest=False,
+        client_state={"step": position.step, "universal_checkpoint_info": {"universal_checkpoint_version": 0.2}},
+    )
+    if dist.get_world_size() > 1:
+        dist.barrier()
+    if dist.get_rank() == 0:
+        write_atomic(folder / POSITION, canonical_json(position.model_dump()))
+
+
+def read_position(folder: Path) -> Position:
+    """The position of a complete checkpoint.
+
+    Raises:
+        CorruptError: the checkpoint is incomplete or damaged.
+    """
+    try:
+        return Position.model_validate_json((folder / POSITION).read_text())
+    except (OSError, ValidationError) as error:
+        raise CorruptError("checkpoint", f"{folder} is incomplete or damaged ({type(error).__name__})", "use an earlier one") from None
+
+
+def load_checkpoint(engine: Any, folder: Path) -> Position:
+    """Restore weights and optimiser states at the same world size; all ranks call this together."""
+    position = read_position(folder)
+    loaded, _ = engine.load_checkpoint(str(folder), tag=TAG)
+    if loaded is None:
+        raise CorruptError("checkpoint", f"{folder} holds no DeepSpeed state", "use an earlier one")
+    return position

@@ -1,0 +1,146 @@
+"""The recipe sections that training uses: ``model``, ``training``, ``evaluation``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ground.config import Section
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Architecture(Section):
+    """Shape of a Llama-architecture model: to build one from nothing, or to plan for one that is not downloaded."""
+
+    hidden_size: Positive
+    """Width of the residual stream."""
+    layers: Positive
+    """Transformer blocks."""
+    heads: Positive
+    """Query heads."""
+    kv_heads: Positive | None = None
+    """Key/value heads (grouped-query attention); absent: as many as ``heads``."""
+    intermediate_size: Positive
+    """Width of the gated feed-forward layer."""
+    vocabulary: Positive | None = None
+    """Vocabulary size; absent: the tokenizer's."""
+    max_positions: Positive = 2048
+    """Longest sequence the model is built for, tokens."""
+    tied_embeddings: bool = True
+    """One matrix for input and output embeddings; saves parameters that a small model misses."""
+    rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
+    """Base of the rotary position frequencies."""
+
+
+class ModelConfig(Section):
+    """The base model."""
+
+    base: str | None = None
+    """Folder or Hugging Face name of the base model. Weights are read as safetensors; remote code is never run."""
+    init: Literal["pretrained", "random"] = "pretrained"
+    """``random`` builds ``architecture`` from nothing, seeded: for pre-training a base."""
+    architecture: Architecture | None = None
+    """Needed for ``init: random``. Beside a ``base`` it lets `steady plan` work without downloading the model."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> ModelConfig:
+        if self.init == "random" and self.architecture is None:
+            raise ValueError("init: random needs model.architecture")
+        if self.init == "pretrained" and self.base is None:
+            raise ValueError("init: pretrained needs model.base")
+        return self
+
+
+class ScheduleConfig(Section):
+    """Learning rate over the run (see ``training/schedule.py`` for the formulas and sources)."""
+
+    kind: Literal["cosine", "rewarm", "reuse", "wsd", "constant"] = "cosine"
+    """``cosine``: the paper's. ``rewarm``: re-warm and re-decay (Ibrahim et al. 2024). ``reuse``: no warm-up, decay from the
+    final rate (Parmar et al. 2024). ``wsd``: warm-up, stable, decay. ``constant``: warm-up, then flat."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of the steps spent warming up linearly from 0. Absent: 0.1 (cosine, the paper's), 0.01 (rewarm, wsd, constant),
+    0 (reuse)."""
+    final_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Last learning rate over the peak. Absent: 0.1 (cosine, rewarm), 0.01 (reuse), 0 (wsd)."""
+    decay_ratio: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """``wsd`` only: share of the steps in the final decay."""
+
+
+class TrainingConfig(Section):
+    """How the optimiser runs. The defaults are those of Guo et al. (2024), Appendix A, where it states them."""
+
+    sequence_length: Annotated[int, Field(ge=8)] = 2048
+    """L, tokens in a sequence."""
+    global_batch_tokens: Positive = 1_048_576
+    """Tokens in one optimiser step over all workers, a multiple of ``sequence_length``. The paper's stated 340 M cannot be
+    literal (15 steps an epoch); 1-3 M is the self-consistent reading."""
+    micro_batch: Positive = 1
+    """Sequences in one forward pass of one worker; the rest of the batch is accumulated."""
+    workers: Positive = 1
+    """Ray Train workers (one GPU each, or CPU cores)."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """``auto`` takes GPUs when the cluster has enough of them."""
+    threads: Positive | None = None
+    """CPU threads of a worker; absent: the machine's cores divided by the workers. Only for CPU training."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """``auto``: bf16 on GPU, fp32 on CPU."""
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 1
+    """DeepSpeed ZeRO: 0 nothing, 1 optimiser states, 2 also gradients, 3 also parameters are split over the workers."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: about a third more compute, far less memory."""
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-5
+    """Peak learning rate. 3e-5 suits 3-8 B models, 3e-4 about 1 B (section 5.2)."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """Learning rate over the run."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """AdamW."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """AdamW."""
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """AdamW."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """AdamW; matrices only, not norms."""
+    gradient_clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest global gradient norm. Not stated in the paper; 1.0 is the custom of Llama-type training."""
+    checkpoint_tokens: Positive | None = None
+    """Tokens between checkpoints; absent: a tenth of the run, so that a kill costs little."""
+    keep_checkpoints: Positive = 2
+    """How many checkpoints stay on disk: one, and one more in case the last is damaged."""
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    """How often a run starts again by itself from its last checkpoint after a worker dies."""
+    log_steps: Positive = 1
+    """Optimiser steps between records of loss, rate, gradient norm and speed."""
+    peak_flops: Annotated[float, Field(gt=0)] | None = None
+    """FLOP/s of one device in the precision used, for MFU and time estimates; absent: a table of GPUs, or a measurement
+    of the CPU."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> TrainingConfig:
+        if self.global_batch_tokens % self.sequence_length:
+            raise ValueError(
+                f"global_batch_tokens ({self.global_batch_tokens}) is no multiple of sequence_length ({self.sequence_length})"
+            )
+        if self.batch_sequences % (self.workers * self.micro_batch):
+            raise ValueError(
+                f"a global batch has {self.batch_sequences} sequences, which {self.workers} workers x micro_batch "
+                f"{self.micro_batch} do not divide"
+            )
+        return self
+
+    @property
+    def batch_sequences(self) -> int:
+        """B, sequences in a global batch."""
+        return self.global_batch_tokens // self.sequence_length
+
+
+class EvaluationConfig(Section):
+    """Held-out loss per source while training: at steps 0, 1, 2, 4, 8, ... where the gap is, then evenly."""
+
+    points: Positive = 30
+    """Even measurements over the run, besides the geometric ones at its start."""
+    sequences: Positive = 64
+    """Held-out sequences per source (fewer when the source has fewer), the same ones each time."""
+    sources: tuple[str, ...] | None = None
+    """Sources to measure; absent: all of the store, whether or not the mixture uses them."""

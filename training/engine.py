@@ -1,0 +1,81 @@
+"""The DeepSpeed engine: configuration and optimiser in one place."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import nn
+
+from training.config import TrainingConfig
+
+_NO_DECAY_DIMENSIONS = 1  # norms and biases are vectors
+
+
+def resolve_precision(config: TrainingConfig, device: torch.device) -> str:
+    """``fp32`` or ``bf16``: what ``auto`` means on this device."""
+    if config.precision == "auto":
+        return "bf16" if device.type == "cuda" else "fp32"
+    return config.precision
+
+
+def deepspeed_config(config: TrainingConfig, *, world: int, precision: str) -> dict[str, Any]:
+    """The whole DeepSpeed configuration of a run."""
+    return {
+        "train_batch_size": config.batch_sequences,
+        "train_micro_batch_size_per_gpu": config.micro_batch,
+        "gradient_accumulation_steps": config.batch_sequences // (world * config.micro_batch),
+        "gradient_clipping": config.gradient_clip,
+        "bf16": {"enabled": precision == "bf16"},
+        "zero_optimization": {"stage": config.zero_stage},
+        "zero_allow_untested_optimizer": True,  # torch's own AdamW; DeepSpeed only knows its own by name
+        "steps_per_print": 1 << 62,
+    }
+
+
+def build_engine(model: nn.Module, config: TrainingConfig, *, world: int, device: torch.device) -> Any:
+    """A DeepSpeed engine around ``model`` with torch's fused AdamW. The process group must exist already.
+
+    The learning rate is set by the loop before every step, since it is a pure function of the step.
+    """
+    if device.type == "cpu":
+        # DeepSpeed would otherwise compile its kernels for 80 s; fp32 training uses none of them.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed  # slow to import (4 s), and only where training really happens
+
+    if device.type == "cpu":
+        _skip_shared_memory_kernel(deepspeed)
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(model, config.weight_decay),
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        eps=config.epsilon,
+        fused=True,
+    )
+    precision = resolve_precision(config, device)
+    engine, *_ = deepspeed.initialize(
+        model=model, optimizer=optimizer, config=deepspeed_config(config, world=world, precision=precision)
+    )
+    return engine
+
+
+def set_learning_rate(engine: Any, rate: float) -> None:
+    """Rate of the next optimiser step, for all parameter groups."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.dim() > _NO_DECAY_DIMENSIONS], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.dim() <= _NO_DECAY_DIMENSIONS], "weight_decay": 0.0},
+    ]
+
+
+def _skip_shared_memory_kernel(deepspeed: Any) -> None:
+    """Keep DeepSpeed from compiling a kernel that only serves inference (52 s cold); gloo carries training."""
+    builders = getattr(deepspeed.ops, "__compatible_ops__", None)
+    if isinstance(builders, dict):
+        builders["deepspeed_shm_comm"] = False

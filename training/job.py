@@ -1,0 +1,79 @@
+"""What one run is: everything that determines it, in one value that travels to the workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ground.config import Section
+from ground.files import canonical_json, digest_bytes
+from pipelines.config import MixtureConfig
+from pipelines.plan import Plan
+from pipelines.store import TokenStore
+from training.config import EvaluationConfig, ModelConfig, TrainingConfig
+
+Record = dict[str, Any]
+"""``{"step", "tokens", "time_ms", "metrics": {name: value}}``: one point of several curves."""
+
+# Settings that change how fast a run goes, not what it computes: a run may be continued with others.
+_INCIDENTAL = {"training": {"max_failures", "keep_checkpoints", "checkpoint_tokens", "peak_flops", "threads", "log_steps"}}
+
+
+class Job(Section):
+    """One training run."""
+
+    name: str
+    folder: str
+    """Where its checkpoints, metrics and model go; on a cluster, shared storage."""
+    seed: int
+    store: str
+    """Folder of the token store."""
+    store_digest: str
+    mixture: MixtureConfig
+    model: ModelConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+
+    def build_plan(self, store: TokenStore) -> Plan:
+        """The run's plan over its store."""
+        return Plan(
+            store.sizes,
+            self.mixture,
+            sequence_length=self.training.sequence_length,
+            batch_sequences=self.training.batch_sequences,
+            seed=self.seed,
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What determines the run's numbers, as plain values."""
+        return self.model_dump(mode="json", exclude={"folder": True, "store": True, **_INCIDENTAL})
+
+    def digest(self) -> str:
+        """Digest of the identity."""
+        return digest_bytes(canonical_json(self.identity()))
+
+
+class Reporter(Protocol):
+    """Where the core reports to: Ray Train, a Tune trial, or a list in a test."""
+
+    def record(self, record: Record) -> None:
+        """Take one record (rank 0 only)."""
+
+    def checkpoint_folder(self, step: int) -> Path:
+        """Where all ranks write the checkpoint of ``step``."""
+
+    def checkpointed(self, folder: Path, record: Record) -> None:
+        """A checkpoint is complete (all ranks call this)."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run leaves behind."""
+
+    steps: int
+    tokens: int
+    model: Path
+    """Hugging Face folder of the final model."""
+    seconds: float
+    """Time spent in optimiser steps since the last start."""

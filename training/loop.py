@@ -1,0 +1,159 @@
+"""The training loop, whole. Plain Python on DeepSpeed: Ray Train, a Tune trial and a test all call ``train``."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from ground.errors import UserError
+from pipelines.permutation import derive_key
+from pipelines.plan import Plan
+from pipelines.store import TokenStore
+from training.checkpoint import Position, load_checkpoint, save_checkpoint
+from training.engine import build_engine, resolve_precision, set_learning_rate
+from training.evaluation import HeldOut, evaluation_steps
+from training.export import export_model
+from training.feed import Feed
+from training.flops import device_peak, flops_per_token, measure_cpu_peak
+from training.job import Job, Outcome, Record, Reporter
+from training.model import build_model, causal_loss, model_shape
+from training.schedule import learning_rate
+
+
+def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | None = None) -> Outcome:
+    """Run ``job`` on this rank of the existing process group, from the start or from the checkpoint ``resume``.
+
+    Raises:
+        UserError: store, base and mixture do not fit together, or the loss is no longer finite.
+    """
+    rank, world = dist.get_rank(), dist.get_world_size()
+    settings = job.training
+    store = TokenStore.open(job.store)
+    if store.digest != job.store_digest:
+        raise UserError("curation.store", "is not the store this run began with", "give the run another name")
+    plan = job.build_plan(store)
+    feed = Feed(store, plan, rank=rank, world=world, micro_batch=settings.micro_batch)
+    model = build_model(
+        job.model,
+        vocabulary=store.manifest.vocabulary,
+        end_of_document=store.manifest.end_of_document,
+        seed=job.seed,
+        checkpointing=settings.activation_checkpointing,
+    )
+    held_out = HeldOut(store, job.evaluation, length=settings.sequence_length, micro_batch=settings.micro_batch)
+    engine = build_engine(model, settings, world=world, device=device)
+
+    step, seen = 0, Counter({name: 0 for name in plan.sources})
+    if resume is not None:
+        position = load_checkpoint(engine, resume)
+        step, seen = position.step, Counter(position.shares)
+    speed = _Speed(job, plan, world, device, store.manifest.vocabulary)
+    evaluate_at = set(evaluation_steps(plan.steps, job.evaluation.points))
+    checkpoint_every = _steps_between(settings.checkpoint_tokens, settings.global_batch_tokens, plan.steps)
+
+    def record(metrics: dict[str, float]) -> Record:
+        tokens = step * settings.global_batch_tokens
+        return {"step": step, "tokens": tokens, "time_ms": time.time_ns() // 1_000_000, "metrics": metrics}
+
+    def report(metrics: dict[str, float]) -> None:
+        if rank == 0:
+            reporter.record(record(metrics))
+
+    if step == 0:
+        report(held_out.measure(engine, rank=rank, world=world, device=device))
+    seconds = 0.0
+    while step < plan.steps:
+        started = time.perf_counter()
+        rate = learning_rate(settings.schedule, settings.learning_rate, step, plan.steps)
+        set_learning_rate(engine, rate)
+        torch.manual_seed(_seed_at(job.seed, step, rank))
+        loss = _optimiser_step(engine, feed, step, device)
+        seen.update(_sources_of(plan, step))
+        step += 1
+        logged = step % settings.log_steps == 0 or step == plan.steps
+        mean = _mean_over_ranks(loss, world) if logged else 0.0  # reading the loss waits for the device
+        elapsed = time.perf_counter() - started
+        seconds += elapsed
+        speed.add(elapsed)
+        if logged:
+            if not math.isfinite(mean):
+                raise UserError("training.learning_rate", f"the loss is {mean} after step {step}", "lower the rate")
+            shares = {f"train/share/{name}": count / seen.total() for name, count in seen.items()}
+            norm = float(engine.get_global_grad_norm() or 0.0)
+            metrics = {"train/loss": mean, "train/learning_rate": rate, "train/gradient_norm": norm}
+            report(metrics | speed.metrics() | shares)
+        if step in evaluate_at:
+            report(held_out.measure(engine, rank=rank, world=world, device=device))
+        if step % checkpoint_every == 0 and step < plan.steps:
+            folder = reporter.checkpoint_folder(step)
+            position = Position(
+                step=step, tokens=step * settings.global_batch_tokens, job_digest=job.digest(), shares=dict(seen)
+            )
+            save_checkpoint(engine, folder, position)
+            reporter.checkpointed(folder, record({}))
+    target = Path(job.folder) / "model"
+    export_model(engine, store.tokenizer_path, target, zero_stage=settings.zero_stage)
+    return Outcome(step, step * settings.global_batch_tokens, target, seconds)
+
+
+def _optimiser_step(engine: Any, feed: Feed, step: int, device: torch.device) -> torch.Tensor:
+    """Forward, backward and update over one global batch; returns this rank's mean loss."""
+    losses = []
+    for tokens in feed.micro_batches(step):
+        loss = causal_loss(engine, tokens.to(device, non_blocking=True))
+        engine.backward(loss)
+        engine.step()  # updates at the last micro-batch only
+        losses.append(loss.detach())
+    return torch.stack(losses).mean()
+
+
+def _sources_of(plan: Plan, step: int) -> dict[str, int]:
+    counts = np.bincount(plan.batch(step).source, minlength=len(plan.sources))
+    return {name: int(count) for name, count in zip(plan.sources, counts, strict=True)}
+
+
+def _mean_over_ranks(loss: torch.Tensor, world: int) -> float:
+    if world > 1:
+        dist.all_reduce(loss)
+    return float(loss) / world
+
+
+def _seed_at(seed: int, step: int, rank: int) -> int:
+    """Random numbers (dropout) depend on the step, not on history, so that a resumed run draws the same ones."""
+    return derive_key(seed, step, rank) >> 1  # torch takes a signed number
+
+
+def _steps_between(tokens: int | None, batch_tokens: int, steps: int) -> int:
+    return max(1, steps // 10) if tokens is None else max(1, round(tokens / batch_tokens))
+
+
+class _Speed:
+    """Tokens per second and model FLOPs utilisation over the steps since the last record."""
+
+    def __init__(self, job: Job, plan: Plan, world: int, device: torch.device, vocabulary: int) -> None:
+        shape, size = model_shape(job.model, vocabulary)
+        self._flops = flops_per_token(shape, size, job.training.sequence_length)
+        self._batch_tokens, self._world = job.training.global_batch_tokens, world
+        bf16 = resolve_precision(job.training, device) == "bf16"
+        known = device_peak(torch.cuda.get_device_name(device), bf16) if device.type == "cuda" else measure_cpu_peak()
+        self._peak = job.training.peak_flops or known
+        self._steps, self._seconds = 0, 0.0
+
+    def add(self, seconds: float) -> None:
+        self._steps += 1
+        self._seconds += seconds
+
+    def metrics(self) -> dict[str, float]:
+        per_second = self._steps * self._batch_tokens / self._seconds
+        self._steps, self._seconds = 0, 0.0
+        result = {"train/tokens_per_second": per_second}
+        if self._peak:
+            result["train/mfu"] = per_second * self._flops / (self._world * self._peak)
+        return result

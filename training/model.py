@@ -1,0 +1,134 @@
+"""The model: a pre-trained one from disk or hub, or a Llama-architecture one from nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from ground.errors import UserError
+from training.config import Architecture, ModelConfig
+
+IGNORED = -100  # target that carries no loss; PyTorch's own default
+
+
+def build_model(config: ModelConfig, *, vocabulary: int, end_of_document: int, seed: int, checkpointing: bool) -> nn.Module:
+    """The model in fp32, on the CPU, ready for DeepSpeed.
+
+    Args:
+        vocabulary: size of the store's vocabulary; the model's must be at least that.
+        end_of_document: token id, written to the model's generation settings for ``init: random``.
+        seed: initial weights for ``init: random``.
+        checkpointing: recompute activations in the backward pass.
+
+    Raises:
+        UserError: the base cannot be found or read, or its vocabulary is smaller than the store's.
+    """
+    model = (
+        _random_model(_shape(config), vocabulary, end_of_document, seed) if config.init == "random" else _pretrained(config)
+    )
+    check_vocabulary(model.config.vocab_size, vocabulary)
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    model.config.use_cache = False
+    return model
+
+
+def check_vocabulary(of_model: int, of_store: int) -> None:
+    """Raise UserError when a store's tokens do not fit the model."""
+    if of_store > of_model:
+        raise UserError(
+            "model.base",
+            f"has a vocabulary of {of_model:,}, the store was tokenised with {of_store:,}",
+            "curate with the model's own tokenizer (another curation.store), or give the model the store was made for",
+        )
+
+
+def model_shape(config: ModelConfig, vocabulary: int | None = None) -> tuple[Architecture, int]:
+    """Shape and vocabulary of the model without its weights: from the recipe, else from the base's ``config.json``.
+
+    Raises:
+        UserError: neither tells them.
+    """
+    if config.architecture is not None:
+        size = config.architecture.vocabulary or vocabulary
+        if size is None:
+            raise UserError("model.architecture.vocabulary", "is absent", "give it, or run `steady curate` first")
+        return config.architecture, size
+    base = _load(AutoConfig, config)
+    try:
+        shape = Architecture(
+            hidden_size=base.hidden_size,
+            layers=base.num_hidden_layers,
+            heads=base.num_attention_heads,
+            kv_heads=getattr(base, "num_key_value_heads", None),
+            intermediate_size=base.intermediate_size,
+            max_positions=base.max_position_embeddings,
+            tied_embeddings=bool(base.tie_word_embeddings),
+        )
+    except AttributeError as error:
+        raise UserError("model.base", f"is not of a Llama-like architecture ({error})", "give model.architecture") from None
+    return shape, int(base.vocab_size)
+
+
+def causal_loss(model: nn.Module, tokens: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
+    """Cross-entropy of each next token, in nats: the mean over the [rows, L-1] targets, or (``none``) [rows * L] values,
+    0 at the last position of each row.
+
+    Args:
+        tokens: int64 [rows, L].
+    """
+    logits = model(input_ids=tokens).logits
+    # Shifting the targets instead of the logits avoids a copy of the largest tensor of the step.
+    targets = torch.cat([tokens[:, 1:], tokens.new_full((len(tokens), 1), IGNORED)], dim=1)
+    return functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction=reduction)
+
+
+def _shape(config: ModelConfig) -> Architecture:
+    assert config.architecture is not None  # validated by ModelConfig
+    return config.architecture
+
+
+def _random_model(shape: Architecture, vocabulary: int, end_of_document: int, seed: int) -> Any:
+    llama = LlamaConfig(
+        vocab_size=shape.vocabulary or vocabulary,
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads or shape.heads,
+        intermediate_size=shape.intermediate_size,
+        max_position_embeddings=shape.max_positions,
+        tie_word_embeddings=shape.tied_embeddings,
+        rope_theta=shape.rope_theta,
+        bos_token_id=end_of_document,
+        eos_token_id=end_of_document,
+        pad_token_id=end_of_document,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(llama)
+
+
+def _pretrained(config: ModelConfig) -> Any:
+    return _load(AutoModelForCausalLM, config, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa")
+
+
+def _load(loader: Any, config: ModelConfig, **options: Any) -> Any:
+    """Load from a folder or by name, without remote code and, for a folder, without asking any network."""
+    base = config.base
+    assert base is not None  # validated by ModelConfig
+    local = Path(base).is_dir()
+    if not local and (base.startswith((".", "/", "~")) or base.count("/") != 1):
+        raise UserError("model.base", f"{base!r} is neither a folder nor a Hugging Face name", "give one of them")
+    if local and not (Path(base) / "config.json").is_file():
+        raise UserError("model.base", f"{base!r} has no config.json", "give a folder that save_pretrained wrote")
+    try:
+        return loader.from_pretrained(base, trust_remote_code=False, local_files_only=local, **options)
+    except (OSError, ValueError, json.JSONDecodeError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError("model.base", f"{base!r} cannot be loaded ({first_line})", "check the name or the folder") from None
