@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from ground.errors import UserError
+from ground.errors import user_error_in
 
 app = typer.Typer(
     name="steady",
@@ -34,7 +35,8 @@ def curate(recipe: RecipeArgument, overrides: Overrides = None) -> None:
 
     Example: steady curate recipes/demo.yaml curation.quality.order=5
     """
-    from cluster.commands import curate_recipe, load_recipe
+    from cluster.commands import curate_recipe
+    from cluster.recipe import load_recipe
 
     curate_recipe(load_recipe(recipe, overrides or ()))
 
@@ -45,7 +47,8 @@ def plan(recipe: RecipeArgument, overrides: Overrides = None) -> None:
 
     Example: steady plan recipes/llama-3-8b-medical.yaml mixture.epochs=3
     """
-    from cluster.commands import load_recipe, plan_recipe
+    from cluster.commands import plan_recipe
+    from cluster.recipe import load_recipe
 
     plan_recipe(load_recipe(recipe, overrides or ()))
 
@@ -61,8 +64,8 @@ def train(
 
     Example: steady train recipes/demo.yaml --only full-recipe training.learning_rate=3e-4
     """
-    from cluster.commands import load_recipe, plan_recipe, train_recipe
-    from cluster.recipe import to_yaml
+    from cluster.commands import plan_recipe, train_recipe
+    from cluster.recipe import load_recipe, to_yaml
 
     loaded = load_recipe(recipe, overrides or ())
     if dry_run:
@@ -75,7 +78,8 @@ def train(
 @app.command()
 def report(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """Write the HTML report and the plots of the finished runs and log them to MLflow."""
-    from cluster.commands import load_recipe, report_recipe
+    from cluster.commands import report_recipe
+    from cluster.recipe import load_recipe
 
     report_recipe(load_recipe(recipe, overrides or ()))
 
@@ -88,7 +92,7 @@ def ui(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
 ) -> None:
     """Open the MLflow UI over the recipe's runs (loopback only, unless --host says otherwise)."""
-    from cluster.commands import load_recipe
+    from cluster.recipe import load_recipe
     from cluster.ui import serve
 
     serve(load_recipe(recipe, overrides or ()), host, port)
@@ -122,8 +126,11 @@ def main() -> None:
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         app(standalone_mode=True)
-    except UserError as error:
-        errors.print(f"[bold red]steady:[/bold red] {_escape(str(error))}")
+    except Exception as error:
+        mistake = user_error_in(error)  # Ray wraps what a worker raised
+        if mistake is None:
+            raise
+        errors.print(f"[bold red]steady:[/bold red] {escape(str(mistake))}")
         sys.exit(2)
     except KeyboardInterrupt:
         errors.print("steady: stopped; the same command goes on from the last checkpoint")
@@ -135,12 +142,10 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     for name in ("alembic", "mlflow", "ray.data", "ray.train", "ray.tune", "DeepSpeed", "transformers"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
-
-def _escape(text: str) -> str:
-    return text.replace("[", "\\[")

@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.console import RunProgress, console, count, duration, show_funnel, show_plan, show_results
-from cluster.recipe import Recipe, load_recipe
+from cluster.console import RunProgress, console, duration, show_funnel, show_plan, show_results
+from cluster.recipe import Recipe
 from cluster.reporting import build_report, write_reports
 from cluster.workflow import (
+    RESULT,
     Finished,
     Planned,
     choose_device,
@@ -22,10 +23,15 @@ from cluster.workflow import (
     summarise,
 )
 from ground.errors import UserError
+from pipelines.paths import expand_paths
 from pipelines.store import TokenStore
+from tracking.history import read_history
 from tracking.runs import RunLog, Tracker
-from tracking.spool import Spool
 from training.flops import device_peak, measure_cpu_peak
+from training.job import Job
+
+
+_START_SECONDS = 25  # workers, imports and the first evaluation of one run
 
 
 def curate_recipe(recipe: Recipe) -> TokenStore:
@@ -38,6 +44,8 @@ def curate_recipe(recipe: Recipe) -> TokenStore:
         raise UserError("curation.tokenizer", "is absent and there is no model.base", "give one, or curation.train_tokenizer")
     if tokenizer is not None and recipe.curation.train_tokenizer is not None and recipe.curation.tokenizer:
         raise UserError("curation.tokenizer", "stands beside train_tokenizer", "keep one of them")
+    for name, source in recipe.sources.items():  # a misspelt path should not wait for Ray to start
+        expand_paths(source.paths, f"sources.{name}.paths")
     with session(recipe.cluster.address):
         store = curate(recipe.store_folder, recipe.sources, recipe.curation, tokenizer, _say)
     show_funnel(store.manifest.funnel)
@@ -63,31 +71,36 @@ def train_recipe(recipe: Recipe, only: Sequence[str] = ()) -> list[Finished]:
     unknown = set(only) - set(recipe.variants())
     if unknown:
         raise UserError("--only", f"{sorted(unknown)[0]!r} is no run of this recipe", f"use {', '.join(recipe.variants())}")
-    store = TokenStore.open(recipe.store_folder)
+    store = TokenStore.open(recipe.store_folder, verify=True)
     planned = [plan for plan in plan_recipe(recipe) if not only or plan.name in only]
+    if not (recipe.cluster.address or os.environ.get("RAY_ADDRESS")):
+        choose_device(recipe.training, _local_gpus()[0])  # known without starting Ray
     tracker = open_tracker(recipe)
-    jobs = {plan.name: make_job(plan, store) for plan in planned}
-    total = sum(plan.estimate.seconds or 0 for plan in planned)
-    console.print(f"training {len(planned)} run(s), about {duration(total + 30 * len(planned))} with start-up; MLflow at {tracker.shown_uri}")
-    finished = []
-    with session(recipe.cluster.address), _parent_run(tracker, recipe, store) as parent:
+    total = sum(plan.estimate.seconds or 0 for plan in planned) + _START_SECONDS * len(planned)
+    console.print(f"training {len(planned)} run(s), about {duration(total)} with start-up; MLflow at {tracker.shown_uri}")
+    with session(recipe.cluster.address):
         use_gpu = _device_on_cluster(recipe) == "gpu"
-        for plan in planned:
-            job = jobs[plan.name]
-            folder = Path(job.folder)
-            outcome = finished_run(job)
-            if outcome is None:
-                with _child_run(tracker, parent, plan, store) as log, RunProgress(plan.name, plan.plan.steps) as progress:
-                    if recipe.tracking.system_metrics:
-                        log.start_system_metrics(recipe.tracking.system_metrics_interval_s)
-                    outcome = run_job(job, log, progress.take, use_gpu=use_gpu)
-                    done = summarise(plan.name, outcome, _records(folder))
-                    log.log(gap_record(done))
-            else:
-                console.print(f"  {plan.name}: complete already")
-                done = summarise(plan.name, outcome, _records(folder))
-            finished.append(done)
+        jobs = {plan.name: make_job(plan, store) for plan in planned}
+        with _parent_run(tracker, recipe, store) as parent:
+            finished = [_train_one(plan, jobs[plan.name], tracker, parent, store, use_gpu) for plan in planned]
     show_results(finished, {name: source.role for name, source in store.manifest.sources.items()})
+    return finished
+
+
+def _train_one(plan: Planned, job: Job, tracker: Tracker, parent: RunLog, store: TokenStore, use_gpu: bool) -> Finished:
+    """Train one run, unless it is complete already, and log it as a child of ``parent``."""
+    folder = Path(job.folder)
+    outcome = finished_run(job)
+    if outcome is not None:
+        console.print(f"  {plan.name}: complete already")
+        return summarise(plan.name, outcome, read_history(folder))
+    tracking = plan.recipe.tracking
+    with _child_run(tracker, parent, plan, store) as log, RunProgress(plan.name, plan.plan.steps) as progress:
+        if tracking.system_metrics:
+            log.start_system_metrics(tracking.system_metrics_interval_s)
+        outcome = run_job(job, log, progress.take, use_gpu=use_gpu)
+        finished = summarise(plan.name, outcome, read_history(folder))
+        log.log(gap_record(finished))
     return finished
 
 
@@ -97,9 +110,9 @@ def report_recipe(recipe: Recipe) -> Path:
     planned = plan_runs(recipe, device="cpu", peak_flops=None)
     finished = []
     for plan in planned:
-        outcome = finished_run(make_job(plan, store))
-        if outcome is not None:
-            finished.append(summarise(plan.name, outcome, _records(recipe.work_folder / "runs" / plan.name)))
+        folder = recipe.work_folder / "runs" / plan.name
+        if (folder / RESULT).is_file() and (outcome := finished_run(make_job(plan, store))) is not None:
+            finished.append(summarise(plan.name, outcome, read_history(folder)))
     if not finished:
         raise UserError("runs", f"none is finished in {recipe.work_folder / 'runs'}", "run `steady train` with this recipe")
     data = build_report(recipe, store, planned, finished)
@@ -116,14 +129,6 @@ def report_recipe(recipe: Recipe) -> Path:
 
 def _say(stage: str, text: str) -> None:
     console.print(f"  [dim]{stage}:[/dim] {text}")
-
-
-def _records(folder: Path) -> list[dict[str, object]]:
-    spool = Spool(folder)
-    try:
-        return spool.records()
-    finally:
-        spool.close()
 
 
 def _parent_run(tracker: Tracker, recipe: Recipe, store: TokenStore) -> RunLog:
@@ -186,5 +191,3 @@ def _peak(device: str, name: str | None, threads: int) -> float | None:
     torch.set_num_threads(threads)
     return measure_cpu_peak()
 
-
-__all__ = ["count", "curate_recipe", "load_recipe", "plan_recipe", "report_recipe", "train_recipe"]

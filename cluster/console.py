@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,8 @@ from rich.table import Table
 from cluster.workflow import Finished, Planned
 from training.job import Record
 
-console = Console(highlight=False)
+# A log file has no width of its own; tables cut to 80 columns are hard to read there.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 def count(value: float) -> str:
@@ -91,6 +93,7 @@ def plan_rows(planned: Planned) -> dict[str, str]:
     """Label -> value for one run's plan, the same labels for every run."""
     plan, cost, mixture = planned.plan, planned.estimate, planned.recipe.mixture
     uses = {use.name: use for use in plan.use()}
+    subset = f"{'best' if mixture.select == 'quality' else 'random'} {count(plan.epoch_tokens)} tokens"
     shares = ", ".join(f"{name} {uses[name].share:.1%}" for name in sorted(uses, key=lambda n: -uses[n].share))
     repeats = ", ".join(f"{name} {uses[name].repetition:.2f}" for name in sorted(uses, key=lambda n: -uses[n].share))
     return {
@@ -100,13 +103,13 @@ def plan_rows(planned: Planned) -> dict[str, str]:
         "estimated time": duration(cost.seconds),
         "one epoch": f"{count(plan.epoch_sequences * plan.sequence_length)} tokens",
         "epochs": f"{mixture.epochs:g}",
-        "domain subset": f"{'best' if mixture.select == 'quality' else 'random'} {count(plan.epoch_tokens)} tokens",
-        "redraw": mixture.redraw,
+        "domain subset": subset if cost.domain_tokens else "-",
+        "redraw": mixture.redraw if cost.domain_tokens else "-",
         "shares": shares,
         "times seen": repeats,
-        "domain tokens seen": count(cost.domain_tokens),
-        "different domain tokens": count(cost.domain_unique_tokens),
-        "effective domain tokens": count(cost.domain_effective_tokens),
+        "domain tokens seen": count(cost.domain_tokens) if cost.domain_tokens else "-",
+        "different domain tokens": count(cost.domain_unique_tokens) if cost.domain_tokens else "-",
+        "effective domain tokens": count(cost.domain_effective_tokens) if cost.domain_tokens else "-",
         "learning rate": f"{planned.recipe.training.learning_rate:g}, {planned.recipe.training.schedule.kind}",
     }
 

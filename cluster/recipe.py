@@ -118,6 +118,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _override(raw, override)
     recipe = _validate(raw)
+    for field, folder in (("work", recipe.work), ("curation.store", recipe.curation.store)):
+        if folder and "://" in folder:
+            raise UserError(field, f"{folder!r} is a URL", "give a folder; on a cluster, one that all nodes share")
     recipe.variants()
     return recipe
 

@@ -29,8 +29,11 @@ _WORKER_ENVIRONMENT = {
 
 
 @contextmanager
-def session(address: str | None = None) -> Iterator[None]:
+def session(address: str | None = None, *, cpus: int | None = None) -> Iterator[None]:
     """Connect to the cluster at ``address`` (or ``RAY_ADDRESS``), else start Ray on this machine, and disconnect at the end.
+
+    Args:
+        cpus: logical CPUs of a Ray started here; absent: the cores and two more.
 
     Raises:
         UserError: no cluster answers at the address.
@@ -46,7 +49,7 @@ def session(address: str | None = None) -> Iterator[None]:
             environment = {name: os.environ[name] for name in _WORKER_ENVIRONMENT}
             ray.init(address=address, runtime_env={"env_vars": environment}, logging_level=logging.WARNING)
         else:
-            _start_local()
+            _start_local(cpus)
     except ConnectionError as error:
         reason = str(error).splitlines()[0]
         raise UserError("cluster.address", f"no Ray cluster answers at {address!r} ({reason})", "start it or leave it out") from None
@@ -56,13 +59,13 @@ def session(address: str | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _start_local() -> None:
+def _start_local(cpus: int | None) -> None:
     # Inherited by every worker; a runtime environment would keep Ray from using the workers it has started already.
     paths = [str(_ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(
-        num_cpus=(os.cpu_count() or 1) + _SPARE_CPUS,
+        num_cpus=cpus or (os.cpu_count() or 1) + _SPARE_CPUS,
         include_dashboard=False,
         logging_level=logging.ERROR,
         log_to_driver=bool(os.environ.get("STEADY_WORKER_LOGS")),

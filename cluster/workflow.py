@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster.recipe import Recipe
 from ground.errors import UserError
-from ground.files import canonical_json, write_atomic
+from ground.files import canonical_json, digest_bytes, digest_file, write_atomic
 from pipelines.plan import Plan, SourceSize
 from pipelines.store import TokenStore
+from tracking.history import History
 from tracking.runs import RunLog, Tracker
 from training.config import TrainingConfig
 from training.estimate import Estimate, estimate
@@ -41,8 +43,7 @@ class Finished:
 
     name: str
     outcome: Outcome
-    curves: dict[str, list[tuple[int, float]]]
-    """Metric name -> (tokens, value), ascending."""
+    curves: History
     gaps: dict[str, GapMetrics]
     """Source -> gap metrics of minus the held-out loss."""
 
@@ -94,6 +95,9 @@ def make_job(planned: Planned, store: TokenStore) -> Job:
     """
     recipe = planned.recipe
     folder = recipe.work_folder / "runs" / planned.name
+    model, base_digest = recipe.model, None
+    if model.base and (base := Path(model.base)).is_dir():
+        model, base_digest = model.model_copy(update={"base": str(base.resolve())}), base_fingerprint(base)
     job = Job(
         name=planned.name,
         folder=str(folder.resolve()),
@@ -101,12 +105,19 @@ def make_job(planned: Planned, store: TokenStore) -> Job:
         store=str(store.path.resolve()),
         store_digest=store.digest,
         mixture=recipe.mixture,
-        model=recipe.model,
+        model=model,
+        base_digest=base_digest,
         training=recipe.training,
         evaluation=recipe.evaluation,
     )
     _same_run_or_refuse(folder, job)
     return job
+
+
+def base_fingerprint(folder: Path) -> str:
+    """Digest of a local model's configuration and weights."""
+    files = sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")])
+    return digest_bytes("".join(f"{file.name} {digest_file(file)}\n" for file in files))
 
 
 def finished_run(job: Job) -> Outcome | None:
@@ -131,19 +142,14 @@ def run_job(job: Job, log: RunLog, on_record: Callable[[Record], None], *, use_g
     return outcome
 
 
-def summarise(name: str, outcome: Outcome, records: list[Mapping[str, Any]]) -> Finished:
-    """Curves and gap metrics of a finished run from its records."""
-    curves: dict[str, dict[int, float]] = {}
-    for record in records:
-        for metric, value in record.get("metrics", {}).items():
-            curves.setdefault(metric, {})[int(record["tokens"])] = float(value)
-    ordered = {metric: sorted(points.items()) for metric, points in curves.items()}
+def summarise(name: str, outcome: Outcome, history: History) -> Finished:
+    """Gap metrics of a finished run from its recorded curves."""
     gaps = {}
-    for metric, points in ordered.items():
+    for metric, points in history.items():
         if metric.startswith("heldout/") and metric.endswith("/loss"):
             tokens, losses = zip(*points, strict=True)
             gaps[metric.split("/")[1]] = gap_metrics(tokens, [-loss for loss in losses])
-    return Finished(name, outcome, ordered, gaps)
+    return Finished(name, outcome, history, gaps)
 
 
 def gap_record(finished: Finished) -> Record:
@@ -153,8 +159,8 @@ def gap_record(finished: Finished) -> Record:
         for key, value in asdict(gap).items():
             if value is not None:
                 metrics[f"gap/{source}/{key}"] = float(value)
-    last = max((record[-1][0] for record in finished.curves.values()), default=0)
-    return {"step": finished.outcome.steps, "tokens": last, "metrics": metrics}
+    now = time.time_ns() // 1_000_000
+    return {"step": finished.outcome.steps, "tokens": finished.outcome.tokens, "time_ms": now, "metrics": metrics}
 
 
 def open_tracker(recipe: Recipe) -> Tracker:
@@ -226,11 +232,15 @@ def _differences(before: Any, now: Any, prefix: str = "") -> list[str]:
 
 def _measured_speed(work: Path, variant: Recipe) -> float | None:
     """Tokens per second of a finished run in this work folder with the same model and training settings."""
-    wanted = variant.training.model_dump(mode="json"), variant.model.model_dump(mode="json")
+    wanted = variant.training.model_dump(mode="json")
+    base = Path(variant.model.base) if variant.model.base else None
+    model = variant.model.model_dump(mode="json")
+    if base is not None and base.is_dir():
+        model["base"] = base_fingerprint(base)
     for path in sorted(work.glob(f"runs/*/{RESULT}")):
         job = json.loads((path.parent / JOB).read_text()) if (path.parent / JOB).is_file() else {}
-        same = job.get("model") == wanted[1] and all(
-            value == wanted[0].get(key) for key, value in job.get("training", {}).items() if key in _SPEED_FIELDS
+        same = job.get("model") == model and all(
+            value == wanted.get(key) for key, value in job.get("training", {}).items() if key in _SPEED_FIELDS
         )
         result = json.loads(path.read_text())
         if job and same and result["seconds"] > 0:

@@ -23,3 +23,19 @@ class UserError(Exception):
 
 class CorruptError(UserError):
     """Data on disk that fails its checksum or is incomplete: never to be read as if it were whole."""
+
+
+def user_error_in(error: BaseException) -> UserError | None:
+    """The UserError behind an error that another framework wrapped, or None."""
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        current = pending.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        # Ray raises a class that is both its own error and the user's: only the plain one tells its three parts.
+        if isinstance(current, UserError) and type(current).__module__ == __name__:
+            return current
+        pending += [getattr(current, "cause", None), current.__cause__]
+    return None

@@ -30,7 +30,8 @@ class SourceConfig(Section):
     tokens: Annotated[int, Field(ge=1)] | None = None
     """Expected tokens after curation, so that `steady plan` works before the store exists; ignored once it does."""
     max_documents: Annotated[int, Field(ge=1)] | None = None
-    """Read only about this many documents, chosen by hash (the same ones on every run); for trials."""
+    """Keep only the documents with the smallest hashes, this many: a random choice, the same on every run, for trials. Held-out
+    documents come first in that order, so a trial is measured on the same ones as the full corpus."""
 
 
 class FilterConfig(Section):

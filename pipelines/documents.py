@@ -89,9 +89,9 @@ def read_documents(
 def largest_hash(files: Iterable[str], source: SourceConfig, field: str = "sources") -> str | None:
     """The largest of the ``source.max_documents`` smallest document hashes, or None without a limit or below it.
 
-    Choosing documents by it is a random choice that is the same on every run, in whatever order files are read. It costs
-    one more pass over the files, and memory for ``max_documents`` hashes. Equal texts are all kept, so that a few more
-    documents than asked for may come.
+    Choosing documents by it is a random choice that is the same on every run, in whatever order files are read. It
+    costs one more pass over the files, and memory for ``max_documents`` hashes. Equal texts are all kept, so that a few
+    more documents than asked for may come.
     """
     if source.max_documents is None:
         return None
@@ -172,7 +172,7 @@ def _key(value: object, name: str, row: int) -> str:
 
 
 def _whole_characters(text: str) -> str:
-    """JSON can spell half of a surrogate pair ("\\ud83d"), which UTF-8 cannot hold: join pairs, replace what is alone."""
+    """JSON can spell half of a surrogate pair ("\\ud83d"), which UTF-8 cannot hold: join pairs, replace lone halves."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -11,7 +11,6 @@ import gc
 import io
 import itertools
 import math
-import os
 import shutil
 import subprocess
 import tempfile
@@ -27,8 +26,8 @@ from ground.errors import UserError
 from ground.files import write_atomic
 
 _UNKNOWN = "<unk>"
-# Kneser-Ney's discount n1 / (n1 + 2 n2) tends to 1 when next to nothing occurs twice, as in a few lines of text, and then
-# takes all probability from n-grams seen once: beyond the limit the usual constant of absolute discounting serves.
+# Kneser-Ney's discount n1 / (n1 + 2 n2) tends to 1 when next to nothing occurs twice, as in a few lines of text, and
+# then takes all probability from n-grams seen once: beyond the limit the usual constant of absolute discounting serves.
 _LARGEST_DISCOUNT, _USUAL_DISCOUNT = 0.95, 0.75
 _LMPLZ_MEMORY = "25%"
 
@@ -139,7 +138,7 @@ def _train_lmplz(program: str, lines: Iterable[str], order: int, path: Path) -> 
             reason = " ".join(done.stderr.split())[-300:] or f"exit code {done.returncode}"
             mend = "take lmplz off PATH to train in memory instead"
             raise UserError("curation.quality.order", f"lmplz failed ({reason})", mend)
-        os.replace(arpa, path)
+        arpa.replace(path)
 
 
 def _train_kaldingram(lines: Iterable[str], order: int) -> bytes:

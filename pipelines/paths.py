@@ -1,4 +1,4 @@
-"""Which files a source means: globs, folders and URLs to a sorted list of files, and the format an ending stands for."""
+"""Which files a source means: globs, folders and URLs to sorted files, and the format an ending stands for."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _KINDS: dict[str, Kind] = {
 }
 _COMPRESSIONS = {".gz": "gz", ".zst": "zst"}
 URL_ERRORS = (OSError, ValueError, ImportError)
-"""What fsspec raises: no such file or access (OSError), no such protocol (ValueError), its package missing (ImportError)."""
+"""What fsspec raises: no file or access (OSError), no such protocol (ValueError), a missing package (ImportError)."""
 
 
 def expand_paths(paths: Sequence[str], field: str) -> list[str]:
     """Every file that ``paths`` mean, sorted, each once.
 
-    A folder stands for all files below it with a known ending, hidden ones left out; a glob (``*``, ``?``, ``[]``, ``**``)
-    for the files that match; a path that exists is taken as it is, whatever signs it contains.
+    A folder stands for all files below it with a known ending, hidden ones left out; a glob (``*``, ``?``, ``[]``,
+    ``**``) for the files that match; a path that exists is taken as it is, whatever signs it contains.
 
     Args:
         field: recipe field that holds the paths (``sources.<name>.paths``), for errors.

@@ -6,7 +6,7 @@ counting says the how-many-th of its source it is. From there permutations lead 
 
     domain    ordinal j within epoch e  ->  pool slot   once:  fixed[fresh_e[j]]
                                                         epoch: fresh_e[j]              (a permutation of the pool per epoch)
-                                                        cycle: fixed[(offset_e + shuffle_e[j]) mod pool]
+                                                        cycle: fixed[(start_e + shuffle_e[j]) mod pool]  (start_e: drawn before e)
               pool slot  ->  sequence id                quality: the slot itself (the store is ranked best first)
                                                         random:  a seeded permutation of all sequences, its prefix
     general   ordinal c over the run    ->  sequence id shuffle_k[c mod M], k = c // M  (M sequences; repeats when exhausted)
@@ -29,7 +29,7 @@ from pipelines.interleave import Interleaving, exact_counts
 from pipelines.permutation import Indices, Permutation, derive_key
 
 
-_CHUNK_POSITIONS = 8192  # working arrays of 64 KiB stay in the cache
+_CHUNK_POSITIONS = 1 << 15  # working arrays of 256 KiB stay in the second-level cache; 8,192 positions take 1.6 times as long
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,13 @@ class Plan:
         self.requested_shares = dict(shares)
         self.roles = {name: sizes[name].role for name in self.sources}
         self._sequences = {name: sizes[name].tokens // sequence_length for name in self.sources}
+        for name, sequences in self._sequences.items():
+            if not sequences:
+                raise UserError(
+                    f"mixture.shares.{name}",
+                    f"has {sizes[name].tokens:,} tokens, less than one sequence of {sequence_length:,}",
+                    "drop it, add text to it or lower training.sequence_length",
+                )
 
         domain_tokens = sum(sizes[name].tokens for name in self.sources if self.roles[name] == "domain")
         if mixture.subset_tokens is None and not domain_tokens:
@@ -196,19 +203,22 @@ class Plan:
         size = self.epoch_tokens // self.sequence_length
         domain = self._domain_names()
         if self.mixture.subset_tokens is None and len(domain) > 1:
-            size = min(size, *(int((self._sequences[name] - 2) / self.shares[name]) for name in domain))
+            size = min(size, *(int((self._sequences[name] - 2) / self._domain_part(name)) for name in domain))
         return max(size, 0)
 
     def _domain_names(self) -> list[str]:
         return [name for name in self.sources if self.roles[name] == "domain"]
 
+    def _domain_part(self, name: str) -> float:
+        """Share of a domain source among the domain sources."""
+        return self.shares[name] / sum(self.shares[other] for other in self._domain_names())
+
     def _domain_pools(self, sizes: Mapping[str, SourceSize]) -> dict[str, int]:
         """Sequences in each domain source's pool: its part of S, in proportion to the shares among domain sources."""
         domain = self._domain_names()
-        domain_share = sum(self.shares[name] for name in domain)
         pools = {}
         for name in domain:
-            part = self.shares[name] / domain_share if len(domain) > 1 else 1.0
+            part = self._domain_part(name) if len(domain) > 1 else 1.0
             wanted = self.epoch_sequences if len(domain) == 1 else math.ceil(self.epoch_sequences * part) + 1
             if wanted > self._sequences[name]:
                 raise UserError(
@@ -262,9 +272,20 @@ class Plan:
                 slots[mine] = self._permutation(pool, name, "epoch", epoch)(j)
                 continue
             drawn = self._interleaving.count(index, (epoch + 1) * self.epoch_sequences) - start
-            shuffled = self._permutation(drawn, name, "order", epoch)(j)
-            offset = start if redraw == "cycle" else 0
-            slots[mine] = self._permutation(pool, name, "part", 0)((offset + shuffled) % pool)
+            fixed = self._permutation(pool, name, "part", 0)
+            if redraw == "once":
+                slots[mine] = fixed(self._permutation(drawn, name, "order", epoch)(j))
+                continue
+            # What the pool has left of its current round comes before the next round, each shuffled in itself, so that
+            # exposure is even in every prefix of the run.
+            left = min(drawn, -start % pool)
+            shuffled = np.empty_like(j)
+            for round_, first, end in ((0, 0, left), (1, left, drawn)):
+                here = (j >= first) & (j < end)
+                if here.any():
+                    order = self._permutation(end - first, name, f"order {round_}", epoch)
+                    shuffled[here] = first + order(j[here] - first)
+            slots[mine] = fixed((start + shuffled) % pool)
         if self.mixture.select == "quality":
             return slots
         return self._permutation(self._sequences[name], name, "subset", 0)(slots)

@@ -135,8 +135,8 @@ class TokenStore:
             raise UserError("curation.store", problem, "run `steady curate` with this recipe")
         text = (path / MANIFEST).read_bytes() if (path / MANIFEST).is_file() else b""
         digest = digest_bytes(text)
-        if digest != (path / MARKER).read_text().strip():
-            raise CorruptError("curation.store", f"{path / MANIFEST} does not match its checksum", _REMAKE)
+        if (path / MARKER).read_bytes() != f"{digest}\n".encode():
+            raise CorruptError("curation.store", f"{path / MANIFEST} does not match its checksum in {MARKER}", _REMAKE)
         try:
             manifest = Manifest.model_validate(json.loads(text))
         except ValidationError:
@@ -217,6 +217,8 @@ class TokenStore:
                         raise CorruptError("curation.store", f"{file} {found}", _REMAKE)
 
     def _read(self, source: str, split: Split, start: int, out: Tokens) -> None:
+        if start < 0:
+            raise IndexError(f"window at token {start} is outside {source}/{split}")
         size, filled = self.manifest.shard_tokens, 0
         while filled < len(out):
             shard, offset = divmod(start + filled, size)

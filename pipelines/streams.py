@@ -1,4 +1,4 @@
-"""Open a corpus file, local or behind a URL, and read its decompressed bytes; a truncated file is an error, not an end."""
+"""Open a corpus file, local or behind a URL, and read its decompressed bytes; a cut file is an error, not an end."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
 
     Args:
         texts: documents, in any order; the merges depend only on word counts.
-        vocabulary: number of tokens wanted, special token and 256 bytes included; fewer when the texts run out of pairs.
+        vocabulary: number of tokens wanted, special token and 256 bytes included; fewer if the texts run out of pairs.
 
     Raises:
         UserError: ``vocabulary`` does not even hold the bytes.
@@ -129,7 +129,8 @@ def encode_batch(tokenizer: Tokenizer, texts: Sequence[str], eos_id: int) -> lis
 
 
 def _is_path(path_or_name: str) -> bool:
-    return path_or_name.startswith((".", "/", "~")) or path_or_name.count("/") > 1
+    beside_others = "/" in path_or_name and Path(path_or_name).parent.is_dir()
+    return path_or_name.startswith((".", "/", "~")) or path_or_name.count("/") > 1 or beside_others
 
 
 def _from_folder(folder: Path, field: str) -> tuple[Tokenizer, str | None]:

@@ -1,1 +1,1 @@
-"""Floor 1: the MLflow run tree, data lineage, plots and the HTML report. Imports only ``ground``; never Ray or torch."""
+"""Floor 1: MLflow run tree, data lineage, plots and the HTML report. Imports only ``ground``; never Ray or torch."""

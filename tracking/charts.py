@@ -45,7 +45,7 @@ class Chart:
 
 
 def gap_charts(data: ReportData) -> tuple[list[Chart], list[Chart]]:
-    """Held-out loss over tokens: first the charts to read first (domain, mean of general), then one a general source."""
+    """Held-out loss over tokens: the charts to read first (domain, mean of general), then one a general source."""
     domain = [name for name in data.measured() if name not in data.sources("general")]
     general = [name for name in data.measured() if name in data.sources("general")]
     leading = [_loss_chart(data, name, f"{name}, domain") for name in domain]
@@ -100,10 +100,10 @@ def training_charts(data: ReportData) -> list[Chart]:
         together = 1 if unit == "small" else max(1, *(-(-len(curve) // _MEANS) for curve in recorded), 1)
         series = _run_series(data, partial(_averaged, metric, together))
         if series:
-            label += f", mean of {together} records" if together > 1 else ""
+            y_label = f"{label}, mean of {together} records" if together > 1 else label
             anchor = metric.replace("/", "-")
             charts.append(
-                Chart(anchor=anchor, title=title, y_label=label, series=series, unit=unit, from_zero=from_zero)
+                Chart(anchor=anchor, title=title, y_label=y_label, series=series, unit=unit, from_zero=from_zero)
             )
     return charts
 

@@ -15,7 +15,7 @@ class TrackingConfig(Section):
 
     uri: str | None = None
     """MLflow tracking URI: ``http(s)://`` (a server), ``sqlite:///`` or ``postgresql://``. Absent: a SQLite file
-    ``mlflow.db`` in the work folder. Passwords belong in ``MLFLOW_TRACKING_USERNAME`` and ``MLFLOW_TRACKING_PASSWORD``."""
+    ``mlflow.db`` in the work folder. Credentials belong in ``MLFLOW_TRACKING_USERNAME`` and ``_PASSWORD``."""
     experiment: str | None = None
     """Name of the MLflow experiment. Absent: the recipe's name."""
     system_metrics: bool = True

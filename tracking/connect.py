@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 _FIELD = "tracking.uri"
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_NOISY = ("mlflow.store.db.utils", "mlflow.store.tracking.sqlalchemy_store", "alembic", "urllib3.connectionpool")
 _CONNECT_S = 5.0
 _ANSWER_S = 12.0
 _MIGRATION_S = 90.0
@@ -73,8 +74,9 @@ def prepare_environment() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the sender retries; a thread stuck in MLflow cannot
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # These log migrations line by line, and connection errors with the whole URI.
-    for name in ("mlflow.store.db.utils", "mlflow.store.tracking.sqlalchemy_store", "alembic"):
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # These log migrations line by line, errors with the whole URI, and a line for every retry in an outage.
+    for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -92,7 +92,8 @@ def _general(data: ReportData, sources: list[str]) -> str:
     verb = f"{names[0]} keeps general text best" if others and len(names) == 1 else "On general text"
     whose = "" if others and len(names) == 1 else f" of {_names(names)}"
     joint = ":" if others and len(names) == 1 else ","
-    text = f"{verb}{joint} {what}{whose} ends {_against(best - base, ' nats per token')} the base model\u2019s {loss(base)}"
+    end = _against(best - base, " nats per token")
+    text = f"{verb}{joint} {what}{whose} ends {end} the base model\u2019s {loss(base)}"
     if others:
         text += "; " + ", ".join(f"{other.name} ends {_against(value - base)} it" for value, other in others)
     return text + "."

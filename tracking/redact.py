@@ -1,4 +1,4 @@
-"""Secrets never reach a log, an error, MLflow or a report: user names and passwords inside URLs are replaced by stars."""
+"""Secrets never reach a log, an error, MLflow or a report: what a URL holds of them is replaced by stars."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def redact(text: str) -> str:
 
 
 def redact_known(text: str, uri: str) -> str:
-    """Like :func:`redact`, and also hides the password of ``uri`` where it stands alone (drivers quote it in errors)."""
+    """Like :func:`redact`, and also hides the password of ``uri`` standing alone (drivers quote it in errors)."""
     try:
         password = urlsplit(uri).password
     except ValueError:  # a malformed port or host; the general pattern still applies

@@ -29,7 +29,7 @@ def write_report(data: ReportData, path: Path) -> None:
 
 def render_report(data: ReportData) -> str:
     """The report as HTML text."""
-    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+    from plotly.offline import get_plotlyjs
 
     leading, each = gap_charts(data)
     shares, training = share_charts(data), training_charts(data)

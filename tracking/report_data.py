@@ -187,17 +187,15 @@ def _build(kind: Any, value: Any) -> Any:
         return kind(**{name: _build(hints[name], item) for name, item in value.items()})
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_build(arguments[0], item) for item in value)
-        return tuple(_build(part, item) for part, item in zip(arguments, value, strict=True))
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(_build(part, item) for part, item in zip(kinds, value, strict=True))
     if origin is dict:
         assert isinstance(value, Mapping)
         return {key: _build(arguments[1], item) for key, item in value.items()}
     if origin is types.UnionType:
         inner = next(part for part in arguments if part is not types.NoneType)
         return None if value is None else _build(inner, value)
-    if kind is float and isinstance(value, int):
-        return float(value)
+    value = float(value) if kind is float and isinstance(value, int) else value
     if not isinstance(value, kind):
         raise TypeError(f"{value!r} is not {kind.__name__}")
     return value

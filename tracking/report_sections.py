@@ -33,7 +33,8 @@ _DEFINITIONS = (
 )
 _CITATION = (
     "The stability gap, an initial drop in performance that later recovers, is described for continual pre-training by "
-    "Guo et al., \u201cEfficient Continual Pre-training by Mitigating the Stability Gap\u201d (arXiv 2406.14833, ACL 2025). "
+    "Guo et al., \u201cEfficient Continual Pre-training by Mitigating the Stability Gap\u201d (arXiv 2406.14833, ACL "
+    "2025). "
     "Depth, recovery and area are this project\u2019s own measures of it, taken from loss rather than task accuracy."
 )
 
@@ -126,13 +127,18 @@ def curves(data: ReportData, leading: Sequence[Chart], each: Sequence[Chart]) ->
         for index, run in enumerate(data.runs)
     )
     scales = "".join(
-        f'<button type="button" data-scale="{name}" aria-pressed="{"true" if name == "sqrt" else "false"}">{text}</button>'
-        for name, text in (("log", "log"), ("sqrt", "square root"), ("linear", "linear"))
+        f'<button type="button" data-scale="{name}" aria-pressed="{pressed}">{text}</button>'
+        for name, text, pressed in (
+            ("log", "log", "false"),
+            ("sqrt", "square root", "true"),
+            ("linear", "linear", "false"),
+        )
     )
     controls = (
         f'<div class="controls"><div class="keys" role="group" aria-label="Runs shown">{keys}'
         '<span class="key base"><i></i>base model</span></div>'
-        f'<div class="scales" role="group" aria-label="Scale of the tokens axis"><span>tokens axis</span>{scales}</div></div>'
+        f'<div class="scales" role="group" aria-label="Scale of the tokens axis">'
+        f"<span>tokens axis</span>{scales}</div></div>"
     )
     note = (
         "A curve above the dashed line has lost ground against the base model. The square-root axis widens the first "
@@ -170,7 +176,10 @@ def shares(data: ReportData, charts: Sequence[Chart]) -> str:
         f'<span class="key"><i class="swatch" style="background:{source_colour(i)}"></i>{escape(name)}</span>'
         for i, name in enumerate(names)
     )
-    note = "Share of all tokens seen so far that came from each source; the dotted lines are the plan. Differences are in percentage points."
+    note = (
+        "Share of all tokens seen so far that came from each source; the dotted lines are the plan. Differences are in "
+        "percentage points."
+    )
     key = f'<div class="controls"><div class="keys">{keys}</div></div>' if charts else ""
     return section("shares", "Shares seen", paragraph(note, "note"), key, _grid(charts), table(head, rows, groups))
 

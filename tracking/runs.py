@@ -98,6 +98,7 @@ class Tracker:
         name: str,
         folder: Path,
         parent: RunLog | None = None,
+        *,
         tags: Mapping[str, str] | None = None,
         params: Mapping[str, Any] | None = None,
         description: str = "",
@@ -176,7 +177,7 @@ class RunLog:
         return identity.run_id if identity is not None else None
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Metrics at a count of tokens: ``{"tokens": int, "metrics": {name: float}}``, and ``step``, ``time_ms`` (absent: now).
+        """Metrics at a count of tokens: ``{"tokens": int, "metrics": {name: float}}``, and ``step``, ``time_ms``.
 
         Repeating a (tokens, name) that is already recorded does nothing, so a resumed run may replay its last steps.
         """

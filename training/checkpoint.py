@@ -62,7 +62,7 @@ def read_position(folder: Path) -> Position:
 def load_checkpoint(engine: Any, folder: Path) -> Position:
     """Restore weights and optimiser states at the same world size; all ranks call this together."""
     position = read_position(folder)
-    loaded, _ = engine.load_checkpoint(str(folder), tag=TAG)
+    loaded = engine.load_checkpoint(str(folder), tag=TAG)[0] if (folder / TAG).is_dir() else None
     if loaded is None:
         raise CorruptError("checkpoint", f"{folder} holds no DeepSpeed state", "use an earlier one")
     return position

@@ -66,6 +66,12 @@ def set_learning_rate(engine: Any, rate: float) -> None:
         group["lr"] = rate
 
 
+def gradient_norm(engine: Any) -> dict[str, float]:
+    """``train/gradient_norm`` of the last update, before clipping; empty where DeepSpeed does not tell (ZeRO 0 in fp32)."""
+    norm = engine.get_global_grad_norm()
+    return {} if norm is None else {"train/gradient_norm": float(norm)}
+
+
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     trained = [p for p in model.parameters() if p.requires_grad]
     return [

@@ -9,7 +9,7 @@ from pipelines.repetition import effective_tokens
 from training.config import Architecture, TrainingConfig
 from training.flops import flops_per_token, parameter_count
 
-ASSUMED_UTILISATION = {"gpu": 0.40, "cpu": 0.35}
+ASSUMED_UTILISATION = {"gpu": 0.40, "cpu": 0.60}
 """Share of the peak rate that training reaches. GPU: Llama-type models with FlashAttention reach 0.35 to 0.5 in published
 runs. CPU: small models against a large matrix product; see benchmarks/README.md."""
 

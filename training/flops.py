@@ -51,10 +51,10 @@ def device_peak(name: str, bf16: bool) -> float | None:
     return None
 
 
-def measure_cpu_peak(seconds: float = 0.2) -> float:
-    """FLOP/s of this process in fp32: the best of repeated 1024-square matrix products within about ``seconds``."""
+def measure_cpu_peak(seconds: float = 0.2, dtype: torch.dtype = torch.float32) -> float:
+    """FLOP/s of this process in ``dtype``: the best of repeated 1024-square matrix products within about ``seconds``."""
     size = 1024
-    a, b = torch.randn(size, size), torch.randn(size, size)
+    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
     best, end = 0.0, time.perf_counter() + seconds
     while time.perf_counter() < end or not best:
         start = time.perf_counter()

@@ -32,6 +32,9 @@ class Job(Section):
     store_digest: str
     mixture: MixtureConfig
     model: ModelConfig
+    """With a local base as an absolute path, since workers run elsewhere."""
+    base_digest: str | None = None
+    """Digest of a local base's files."""
     training: TrainingConfig
     evaluation: EvaluationConfig
 
@@ -47,7 +50,10 @@ class Job(Section):
 
     def identity(self) -> dict[str, Any]:
         """What determines the run's numbers, as plain values."""
-        return self.model_dump(mode="json", exclude={"folder": True, "store": True, **_INCIDENTAL})
+        identity = self.model_dump(mode="json", exclude={"folder": True, "store": True, **_INCIDENTAL})
+        if self.base_digest:
+            identity["model"]["base"] = self.base_digest  # the same base elsewhere is the same run
+        return identity
 
     def digest(self) -> str:
         """Digest of the identity."""

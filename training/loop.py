@@ -17,7 +17,7 @@ from pipelines.permutation import derive_key
 from pipelines.plan import Plan
 from pipelines.store import TokenStore
 from training.checkpoint import Position, load_checkpoint, save_checkpoint
-from training.engine import build_engine, resolve_precision, set_learning_rate
+from training.engine import build_engine, gradient_norm, resolve_precision, set_learning_rate
 from training.evaluation import HeldOut, evaluation_steps
 from training.export import export_model
 from training.feed import Feed
@@ -31,7 +31,7 @@ def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | 
     """Run ``job`` on this rank of the existing process group, from the start or from the checkpoint ``resume``.
 
     Raises:
-        UserError: store, base and mixture do not fit together, or the loss is no longer finite.
+        UserError: store, base and mixture do not fit together, or the loss or its gradients are no longer finite.
     """
     rank, world = dist.get_rank(), dist.get_world_size()
     settings = job.training
@@ -79,15 +79,16 @@ def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | 
         step += 1
         logged = step % settings.log_steps == 0 or step == plan.steps
         mean = _mean_over_ranks(loss, world) if logged else 0.0  # reading the loss waits for the device
+        if engine.skipped_steps or not math.isfinite(mean):
+            # DeepSpeed leaves out an update whose gradients are not finite and goes on; nothing would be learned any more.
+            found = "the gradients are not finite" if math.isfinite(mean) else f"the loss is {mean}"
+            raise UserError("training.learning_rate", f"{found} after step {step}", "lower the rate")
         elapsed = time.perf_counter() - started
         seconds += elapsed
         speed.add(elapsed)
         if logged:
-            if not math.isfinite(mean):
-                raise UserError("training.learning_rate", f"the loss is {mean} after step {step}", "lower the rate")
             shares = {f"train/share/{name}": count / seen.total() for name, count in seen.items()}
-            norm = float(engine.get_global_grad_norm() or 0.0)
-            metrics = {"train/loss": mean, "train/learning_rate": rate, "train/gradient_norm": norm}
+            metrics = {"train/loss": mean, "train/learning_rate": rate} | gradient_norm(engine)
             report(metrics | speed.metrics() | shares)
         if step in evaluate_at:
             report(held_out.measure(engine, rank=rank, world=world, device=device))
@@ -142,7 +143,10 @@ class _Speed:
         self._flops = flops_per_token(shape, size, job.training.sequence_length)
         self._batch_tokens, self._world = job.training.global_batch_tokens, world
         bf16 = resolve_precision(job.training, device) == "bf16"
-        known = device_peak(torch.cuda.get_device_name(device), bf16) if device.type == "cuda" else measure_cpu_peak()
+        if device.type == "cuda":
+            known = device_peak(torch.cuda.get_device_name(device), bf16)
+        else:
+            known = measure_cpu_peak(dtype=torch.bfloat16 if bf16 else torch.float32)
         self._peak = job.training.peak_flops or known
         self._steps, self._seconds = 0, 0.0
 

@@ -123,8 +123,8 @@ def _load(loader: Any, config: ModelConfig, **options: Any) -> Any:
     base = config.base
     assert base is not None  # validated by ModelConfig
     local = Path(base).is_dir()
-    if not local and (base.startswith((".", "/", "~")) or base.count("/") != 1):
-        raise UserError("model.base", f"{base!r} is neither a folder nor a Hugging Face name", "give one of them")
+    if not local and (base.startswith((".", "/", "~")) or base.count("/") != 1 or Path(base).parent.is_dir()):
+        raise UserError("model.base", f"there is no folder {base!r}", "give a model's folder or its Hugging Face name")
     if local and not (Path(base) / "config.json").is_file():
         raise UserError("model.base", f"{base!r} has no config.json", "give a folder that save_pretrained wrote")
     try:

@@ -29,6 +29,6 @@ def learning_rate(schedule: ScheduleConfig, peak: float, step: int, steps: int) 
         start = max(warmup, steps - round(schedule.decay_ratio * steps))
         if step < start:
             return peak
-        return peak + (final - peak) * (step - start + 1) / max(steps - start, 1)
+        return final + (peak - final) * (last - step) / max(steps - start, 1)  # exactly final at the end, never below 0
     progress = min((step - warmup) / max(last - warmup, 1), 1.0)
     return final + (peak - final) * (1 + math.cos(math.pi * progress)) / 2

@@ -14,7 +14,7 @@ _SPACES = string.whitespace.encode()
 
 @dataclass(frozen=True, slots=True)
 class LetterFilter:
-    """Drops when letters make up less than ``minimum_share`` of the characters that are not white space (``few_letters``).
+    """Drops when letters are less than ``minimum_share`` of the characters that are not white space (``few_letters``).
 
     Combining marks count as letters: without them Hindi and Thai would pass for tables.
     """

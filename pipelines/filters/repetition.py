@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RepeatedLinesFilter:
-    """Drops when lines seen before in the document hold more than ``maximum_share`` of its characters (``repeated_lines``).
+    """Drops when lines seen before hold more than ``maximum_share`` of a document's characters (``repeated_lines``).
 
     The first occurrence of a line is no repetition; blank lines and indentation do not count.
     """

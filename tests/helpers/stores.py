@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.config import Role
-from pipelines.store import Manifest, Split, Stream, StoredSource, TokenStore, seal, token_dtype
+from pipelines.store import Manifest, Split, StoredSource, Stream, TokenStore, seal, token_dtype
 from pipelines.store_writer import DOCUMENT_SCHEMA, write_shard
 from pipelines.tokenizer import save_tokenizer, train_tokenizer
 
@@ -35,7 +35,9 @@ def random_documents(tokens: int, vocabulary: int, seed: int, mean_length: int =
     return documents
 
 
-def write_stream(path: Path, source: str, split: Split, documents: Documents, vocabulary: int, shard_tokens: int) -> Stream:
+def write_stream(
+    path: Path, source: str, split: Split, documents: Documents, vocabulary: int, shard_tokens: int
+) -> Stream:
     """Write documents as one split of one source; scores ascend."""
     lengths = [len(document) for document in documents]
     starts = np.concatenate([[0], np.cumsum(lengths)])[:-1] if lengths else []
@@ -53,11 +55,28 @@ def write_stream(path: Path, source: str, split: Split, documents: Documents, vo
     joined = np.concatenate(documents) if documents else np.empty(0, dtype=np.int64)
     shards = [
         write_shard(
-            path, source, split, index, shard_tokens=shard_tokens, documents=table, tokens=joined, dtype=token_dtype(vocabulary)
+            path,
+            source,
+            split,
+            index,
+            shard_tokens=shard_tokens,
+            documents=table,
+            tokens=joined,
+            dtype=token_dtype(vocabulary),
         )
         for index in range(-(-len(joined) // shard_tokens))
     ]
     return Stream(tokens=sum(lengths), documents=len(documents), bytes=4 * sum(lengths), shards=tuple(shards))
+
+
+def whole_stream(
+    sources: dict[str, tuple[Role, int]], name: str, split: Split, *, vocabulary: int = 300, heldout_tokens: int = 2000
+) -> NDArray[np.int64]:
+    """The token stream that ``make_store`` with the same arguments writes for one source."""
+    number = sorted(sources).index(name)
+    if split == "train":
+        return np.concatenate(random_documents(sources[name][1], vocabulary, 2 * number))
+    return np.concatenate(random_documents(heldout_tokens, vocabulary, 2 * number + 1))
 
 
 def make_store(

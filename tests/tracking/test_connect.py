@@ -69,7 +69,7 @@ def test_a_server_that_never_answers_ends_in_time(silent_port: int) -> None:
 
 
 def test_another_web_server_is_named(other_server: int) -> None:
-    with pytest.raises(UserError, match="refuses .*403.*MLFLOW_TRACKING_USERNAME"):
+    with pytest.raises(UserError, match=r"refuses .*403.*MLFLOW_TRACKING_USERNAME"):
         connect(f"http://me:hunter2@127.0.0.1:{other_server}")
 
 
@@ -81,7 +81,7 @@ def test_file_stores_name_sqlite_as_the_mend(uri: str) -> None:
 
 @pytest.mark.parametrize("uri", ["ftp://host/x", "http://host:port/", "sqlite://", "sqlite:///:memory:"])
 def test_senseless_uris(uri: str) -> None:
-    with pytest.raises(UserError, match="tracking.uri"):
+    with pytest.raises(UserError, match=r"tracking\.uri"):
         connect(uri)
 
 

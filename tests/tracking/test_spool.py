@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import random
@@ -231,10 +232,8 @@ def test_any_interleaving_gives_exactly_the_records(
             spool = Spool(folder)
         else:
             receiver.up = amount
-            try:
+            with contextlib.suppress(ConnectionError):
                 drain(spool, _dies_half_way(receiver) if amount and chance.random() < 0.3 else receiver)
-            except ConnectionError:
-                pass
     receiver.up = True
     drain(spool, receiver)
     spool.close()

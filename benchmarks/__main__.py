@@ -1,0 +1,47 @@
+"""``python -m benchmarks [NAME ...]``: run benchmarks, write their results, refresh the table in README.md."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+
+from benchmarks.harness import Benchmark, Measured, read_results, result, rounded, write_result
+from benchmarks.table import met, refresh
+
+NAMES = ("train_vs_plain", "plan_trillion_ms", "curate_throughput", "first_step_seconds")
+
+
+def main(names: list[str]) -> int:
+    """Run the named benchmarks (none named: all), each in a process of its own. Returns the exit code."""
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        print(f"no benchmark {unknown[0]!r}; use {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    if len(names) == 1:
+        run(importlib.import_module(f"benchmarks.{names[0]}").BENCHMARK)
+        return 0
+    # One benchmark must not find the libraries, threads and memory of another.
+    codes = [subprocess.run([sys.executable, "-m", "benchmarks", name]).returncode for name in names or NAMES]
+    return max(codes, key=abs)
+
+
+def run(benchmark: Benchmark) -> None:
+    """Run one benchmark in this process."""
+    load = os.getloadavg()[0]
+    print(f"{benchmark.name}: {benchmark.measures}", flush=True)
+    if load > 0.5:
+        print(f"  the machine is busy (load {load:.1f}): times will be too long, ratios less certain", flush=True)
+    measured = benchmark.run()
+    measured = Measured(rounded(measured.value), rounded(measured.baseline), rounded(measured.details))
+    content = result(benchmark, measured, load=load)
+    path = write_result(content)
+    refresh(read_results())
+    print(f"  {measured.value:g} {benchmark.unit} (goal {benchmark.goal}, met: {met(content)}); details in {path.name}")
+
+
+if __name__ == "__main__":
+    # Before any library that reads it is loaded; two spinning OpenMP threads would starve each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,80 @@
+"""A shard depends only on the documents in it, not on how the work was cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ground.files import digest_file
+from pipelines.store import shard_stem
+from pipelines.store_writer import DOCUMENT_SCHEMA, write_shard
+
+
+def table(lengths: list[int]) -> pa.Table:
+    n = len(lengths)
+    return pa.table(
+        {
+            "id": [f"d{i}" for i in range(n)],
+            "hash": [f"{i:032x}" for i in range(n)],
+            "score": [i / 7 for i in range(n)],
+            "tokens": lengths,
+            "bytes": [3 * length for length in lengths],
+            "start": np.cumsum([0, *lengths])[:-1],
+        },
+        schema=DOCUMENT_SCHEMA,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shards")
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(5, 100), st.data())
+def test_a_writer_needs_only_the_documents_of_its_shard(
+    folder: Path, lengths: list[int], shard_tokens: int, data: st.DataObject
+) -> None:
+    documents, total = table(lengths), sum(lengths)
+    tokens = np.arange(total)
+    starts = documents.column("start").to_numpy()
+    index = data.draw(st.integers(0, -(-total // shard_tokens) - 1))
+    first, end = index * shard_tokens, min((index + 1) * shard_tokens, total)
+    needed = (starts < end) & (starts + lengths > first)
+    low, high = np.flatnonzero(needed)[[0, -1]]
+    low = data.draw(st.integers(0, low))  # more than needed does no harm
+    here = documents.slice(low, high + 1 - low)
+    upto = starts[high] + lengths[high]
+
+    cut = {"shard_tokens": shard_tokens, "dtype": "uint32"}
+    part = write_shard(folder / "part", "med", "train", index, documents=here, tokens=tokens[starts[low] : upto], **cut)
+    whole = write_shard(folder / "whole", "med", "train", index, documents=documents, tokens=tokens, **cut)
+
+    assert part == whole
+    stem = shard_stem(folder / "part", "med", "train", index)
+    assert part.digest == digest_file(stem.with_suffix(".tokens"))
+    assert part.documents_digest == digest_file(stem.with_suffix(".docs.parquet"))
+    assert np.fromfile(stem.with_suffix(".tokens"), dtype="<u4").tolist() == list(range(first, end))
+    kept = pq.read_table(stem.with_suffix(".docs.parquet"))
+    assert kept.schema.equals(DOCUMENT_SCHEMA)
+    assert kept.column("start").to_pylist() == starts[(starts >= first) & (starts < end)].tolist()
+    assert part.documents == kept.num_rows
+    assert part.tokens == end - first
+
+
+def test_chunks_of_a_table_do_not_change_its_bytes(folder: Path) -> None:
+    documents = table([10] * 20)
+    chunked = pa.concat_tables([documents.slice(0, 3), documents.slice(3, 9), documents.slice(12)])
+    options = {"shard_tokens": 500, "tokens": np.arange(200), "dtype": "uint16"}
+    one = write_shard(folder / "one", "med", "train", 0, documents=documents, **options)
+    other = write_shard(folder / "other", "med", "train", 0, documents=chunked, **options)
+    assert one == other
+
+
+def test_names_sort_as_they_follow(tmp_path: Path) -> None:
+    assert shard_stem(tmp_path, "med", "heldout", 12) == tmp_path / "med" / "heldout-00012"
