@@ -106,7 +106,7 @@ def commit() -> str | None:
 
 
 def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
-    """Speed of ours over theirs from times of interleaved repetitions: the median of the pairwise ratios, and quartiles.
+    """Speed of ours over theirs from times of interleaved repetitions: median and quartiles of the pairwise ratios.
 
     Neighbours share whatever else the machine was doing, so that their ratio is far steadier than either time.
     """

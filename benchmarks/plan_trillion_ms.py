@@ -10,7 +10,14 @@ from benchmarks.harness import Benchmark, Measured, spread
 from pipelines.config import MixtureConfig
 from pipelines.plan import Plan, SourceSize
 
-_SHARES = {"domain": 0.82, "general-1": 0.045, "general-2": 0.045, "general-3": 0.045, "general-4": 0.025, "general-5": 0.02}
+_SHARES = {
+    "domain": 0.82,
+    "general-1": 0.045,
+    "general-2": 0.045,
+    "general-3": 0.045,
+    "general-4": 0.025,
+    "general-5": 0.02,
+}
 _SUBSET, _EPOCHS = 250_000_000_000, 4
 _LENGTH, _BATCH, _STEPS, _REPETITIONS = 2048, 512, 1000, 7
 
@@ -56,7 +63,7 @@ BENCHMARK = Benchmark(
     unit="ms",
     goal=200,
     higher_is_better=False,
-    measures="building a plan over 10^12 tokens (the published shares, four epochs) plus looking up its global batches of "
-    "512 sequences at 1,000 random steps; medians of seven repetitions, one thread.",
+    measures="building a plan over 10^12 tokens (the published shares, four epochs) plus looking up its global batches "
+    "of 512 sequences at 1,000 random steps; medians of seven repetitions, one thread.",
     run=run,
 )

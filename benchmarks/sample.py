@@ -26,8 +26,8 @@ def random_store(folder: Path, tokens: dict[str, tuple[Role, int]], *, vocabular
     for seed, (name, (role, count)) in enumerate(tokens.items()):
         sources[name] = StoredSource(
             role=role,
-            train=_stream(folder, name, "train", count, vocabulary, 2 * seed),
-            heldout=_stream(folder, name, "heldout", heldout, vocabulary, 2 * seed + 1),
+            train=_stream(folder, name, "train", count, vocabulary=vocabulary, seed=2 * seed),
+            heldout=_stream(folder, name, "heldout", heldout, vocabulary=vocabulary, seed=2 * seed + 1),
         )
     save_tokenizer(train_tokenizer(["random tokens need no tokenizer, a store does"], 300), folder / "tokenizer")
     manifest = Manifest(
@@ -44,7 +44,7 @@ def random_store(folder: Path, tokens: dict[str, tuple[Role, int]], *, vocabular
     return TokenStore.open(folder)
 
 
-def _stream(folder: Path, source: str, split: Split, tokens: int, vocabulary: int, seed: int) -> Stream:
+def _stream(folder: Path, source: str, split: Split, tokens: int, *, vocabulary: int, seed: int) -> Stream:
     ids = np.random.default_rng(seed).integers(1, vocabulary, tokens)
     starts = np.arange(0, tokens, _DOCUMENT_TOKENS)
     lengths = np.diff(np.append(starts, tokens))

@@ -58,7 +58,9 @@ def train(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     only: Annotated[list[str] | None, typer.Option(help="Only this run of the recipe; may be repeated.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and the plan, start nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved recipe and the plan, start nothing.")
+    ] = False,
 ) -> None:
     """Train every run of the recipe; the same command again goes on where it stopped.
 
@@ -100,7 +102,9 @@ def ui(
 
 @app.command()
 def doctor(
-    recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Also check that this recipe could run.")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="Also check that this recipe could run.")
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Check this machine, and a recipe if given; exits with 1 when something is broken."""
@@ -148,4 +152,3 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     for name in ("alembic", "mlflow", "ray.data", "ray.train", "ray.tune", "DeepSpeed", "transformers"):
         logging.getLogger(name).setLevel(logging.WARNING)
-

@@ -30,7 +30,6 @@ from tracking.runs import RunLog, Tracker
 from training.flops import device_peak, measure_cpu_peak
 from training.job import Job
 
-
 _START_SECONDS = 25  # workers, imports and the first evaluation of one run
 
 
@@ -41,7 +40,9 @@ def curate_recipe(recipe: Recipe) -> TokenStore:
 
     tokenizer = None if recipe.curation.train_tokenizer else recipe.curation.tokenizer or recipe.model.base
     if tokenizer is None and recipe.curation.train_tokenizer is None:
-        raise UserError("curation.tokenizer", "is absent and there is no model.base", "give one, or curation.train_tokenizer")
+        raise UserError(
+            "curation.tokenizer", "is absent and there is no model.base", "give one, or curation.train_tokenizer"
+        )
     if tokenizer is not None and recipe.curation.train_tokenizer is not None and recipe.curation.tokenizer:
         raise UserError("curation.tokenizer", "stands beside train_tokenizer", "keep one of them")
     for name, source in recipe.sources.items():  # a misspelt path should not wait for Ray to start
@@ -70,14 +71,18 @@ def train_recipe(recipe: Recipe, only: Sequence[str] = ()) -> list[Finished]:
 
     unknown = set(only) - set(recipe.variants())
     if unknown:
-        raise UserError("--only", f"{sorted(unknown)[0]!r} is no run of this recipe", f"use {', '.join(recipe.variants())}")
+        raise UserError(
+            "--only", f"{sorted(unknown)[0]!r} is no run of this recipe", f"use {', '.join(recipe.variants())}"
+        )
     store = TokenStore.open(recipe.store_folder, verify=True)
     planned = [plan for plan in plan_recipe(recipe) if not only or plan.name in only]
     if not (recipe.cluster.address or os.environ.get("RAY_ADDRESS")):
         choose_device(recipe.training, _local_gpus()[0])  # known without starting Ray
     tracker = open_tracker(recipe)
     total = sum(plan.estimate.seconds or 0 for plan in planned) + _START_SECONDS * len(planned)
-    console.print(f"training {len(planned)} run(s), about {duration(total)} with start-up; MLflow at {tracker.shown_uri}")
+    console.print(
+        f"training {len(planned)} run(s), about {duration(total)} with start-up; MLflow at {tracker.shown_uri}"
+    )
     with session(recipe.cluster.address):
         use_gpu = _device_on_cluster(recipe) == "gpu"
         jobs = {plan.name: make_job(plan, store) for plan in planned}
@@ -114,7 +119,9 @@ def report_recipe(recipe: Recipe) -> Path:
         if (folder / RESULT).is_file() and (outcome := finished_run(make_job(plan, store))) is not None:
             finished.append(summarise(plan.name, outcome, read_history(folder)))
     if not finished:
-        raise UserError("runs", f"none is finished in {recipe.work_folder / 'runs'}", "run `steady train` with this recipe")
+        raise UserError(
+            "runs", f"none is finished in {recipe.work_folder / 'runs'}", "run `steady train` with this recipe"
+        )
     data = build_report(recipe, store, planned, finished)
     folder = recipe.work_folder / "report"
     files = write_reports(data, folder)
@@ -165,7 +172,11 @@ def _child_run(tracker: Tracker, parent: RunLog, planned: Planned, store: TokenS
 
 def _log_datasets(log: RunLog, store: TokenStore) -> None:
     for name, source in store.manifest.sources.items():
-        profile = {"documents": source.train.documents, "tokens": source.train.tokens, "heldout_tokens": source.heldout.tokens}
+        profile = {
+            "documents": source.train.documents,
+            "tokens": source.train.tokens,
+            "heldout_tokens": source.heldout.tokens,
+        }
         log.dataset(name, f"{store.digest}", str(store.path / name), source.role, profile)
 
 
@@ -190,4 +201,3 @@ def _peak(device: str, name: str | None, threads: int) -> float | None:
 
     torch.set_num_threads(threads)
     return measure_cpu_peak()
-

@@ -161,10 +161,18 @@ def show_results(finished: list[Finished], roles: Mapping[str, str]) -> None:
     for heading in ("base", "end", "change", "gap depth", "recovered after", "gap area"):
         table.add_column(heading, justify="right")
     for run in finished:
-        for index, (source, gap) in enumerate(sorted(run.gaps.items(), key=lambda item: (roles.get(item[0]) != "domain", item[0]))):
+        for index, (source, gap) in enumerate(
+            sorted(run.gaps.items(), key=lambda item: (roles.get(item[0]) != "domain", item[0]))
+        ):
             curve = run.curves[f"heldout/{source}/loss"]
             base, end = curve[0][1], curve[-1][1]
-            recovered = "no gap" if gap.depth == 0 else "not in this run" if gap.recovery_tokens is None else f"{count(gap.recovery_tokens)} tokens"
+            recovered = (
+                "no gap"
+                if gap.depth == 0
+                else "not in this run"
+                if gap.recovery_tokens is None
+                else f"{count(gap.recovery_tokens)} tokens"
+            )
             table.add_row(
                 run.name if index == 0 else "",
                 f"{source} ({roles.get(source, '?')})",

@@ -27,7 +27,9 @@ def run_demo(work: Path, *, fresh: bool) -> Path:
         UserError: the packages of ``steady[demo]`` are missing, or this is no checkout of the repository.
     """
     if not _RECIPE.is_file() or not _BASE.is_dir():
-        raise UserError("steady demo", f"{_RECIPE.parent} or {_BASE} is missing", "run it from a checkout of the repository")
+        raise UserError(
+            "steady demo", f"{_RECIPE.parent} or {_BASE} is missing", "run it from a checkout of the repository"
+        )
     if fresh:
         shutil.rmtree(work, ignore_errors=True)
     started = time.perf_counter()
@@ -40,7 +42,9 @@ def run_demo(work: Path, *, fresh: bool) -> Path:
     train_recipe(recipe)
     _step(4, "report: HTML and plots, also logged to MLflow (about 10 s)")
     page = report_recipe(recipe)
-    console.print(f"done in {duration(time.perf_counter() - started)}. Browse the runs with: steady ui {_shown(_RECIPE)}")
+    console.print(
+        f"done in {duration(time.perf_counter() - started)}. Browse the runs with: steady ui {_shown(_RECIPE)}"
+    )
     return page
 
 

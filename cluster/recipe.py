@@ -108,7 +108,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError("RECIPE", f"there is no file {str(path)!r}", "give the path of a recipe, e.g. recipes/demo.yaml")
+        raise UserError(
+            "RECIPE", f"there is no file {str(path)!r}", "give the path of a recipe, e.g. recipes/demo.yaml"
+        )
     try:
         raw = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
@@ -139,7 +141,9 @@ def _override(raw: dict[str, Any], override: str) -> None:
     try:
         target[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(key, f"{text!r} is not a YAML value ({_one_line(error)})", "quote it for the shell and for YAML") from None
+        raise UserError(
+            key, f"{text!r} is not a YAML value ({_one_line(error)})", "quote it for the shell and for YAML"
+        ) from None
 
 
 def _validate(raw: Mapping[str, Any], prefix: str = "") -> Recipe:
@@ -158,7 +162,9 @@ def _check_shares(recipe: Recipe, prefix: str) -> None:
     usable = [name for name, source in recipe.sources.items() if source.role != "reference"]
     for name in shares:
         if name not in usable:
-            raise UserError(f"{prefix}mixture.shares.{name}", "is no domain or general source", f"use {_choices(name, usable)}")
+            raise UserError(
+                f"{prefix}mixture.shares.{name}", "is no domain or general source", f"use {_choices(name, usable)}"
+            )
     if abs(sum(shares.values()) - 1) > 1e-6:
         raise UserError(f"{prefix}mixture.shares", f"sum to {sum(shares.values()):.6g}", "make them sum to 1")
 
@@ -173,7 +179,9 @@ def _first_problem(error: ValidationError, prefix: str) -> UserError:
         return UserError(field, "is missing", "add it to the recipe")
     message = problem["msg"].removeprefix("Value error, ")
     value = "" if isinstance(problem["input"], dict) else f"{problem['input']!r} is not valid: "
-    return UserError(field or "recipe", f"{value}{message[:1].lower()}{message[1:]}", "see docs/recipe.md for what it may be")
+    return UserError(
+        field or "recipe", f"{value}{message[:1].lower()}{message[1:]}", "see docs/recipe.md for what it may be"
+    )
 
 
 def _section_fields(location: Sequence[int | str]) -> list[str]:

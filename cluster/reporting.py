@@ -56,7 +56,9 @@ def _run(recipe: Recipe, planned: Planned, run: Finished) -> RunData:
     folder = recipe.work_folder / "runs" / run.name
     identity = load_identity(folder)
     speeds = [value for _, value in run.curves.get("train/mfu", [])]
-    curves = {name: tuple(points) for name, points in read_history(folder).items() if not name.startswith(("system/", "gap/"))}
+    curves = {
+        name: tuple(points) for name, points in read_history(folder).items() if not name.startswith(("system/", "gap/"))
+    }
     return RunData(
         name=run.name,
         description=planned.recipe.description,

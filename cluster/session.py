@@ -52,7 +52,9 @@ def session(address: str | None = None, *, cpus: int | None = None) -> Iterator[
             _start_local(cpus)
     except ConnectionError as error:
         reason = str(error).splitlines()[0]
-        raise UserError("cluster.address", f"no Ray cluster answers at {address!r} ({reason})", "start it or leave it out") from None
+        raise UserError(
+            "cluster.address", f"no Ray cluster answers at {address!r} ({reason})", "start it or leave it out"
+        ) from None
     try:
         yield
     finally:

@@ -23,11 +23,26 @@ def serve(recipe: Recipe, host: str, port: int) -> None:
         return
     if recipe.tracking.uri is None and not (recipe.work_folder / "mlflow.db").is_file():
         raise UserError("tracking.uri", f"{uri} does not exist yet", "run `steady train` with this recipe first")
-    console.print(f"MLflow at http://{host}:{port} (experiment {recipe.tracking.experiment or recipe.name!r}); Ctrl-C ends it")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
+    console.print(
+        f"MLflow at http://{host}:{port} (experiment {recipe.tracking.experiment or recipe.name!r}); Ctrl-C ends it"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        host,
+        "--port",
+        str(port),
+    ]
     try:
         code = subprocess.run([*command, "--workers", "1"], env=os.environ, check=False).returncode
     except KeyboardInterrupt:
         return
     if code:
-        raise UserError("--port", f"the MLflow server ended with code {code}", "choose another port with --port if it is taken")
+        raise UserError(
+            "--port", f"the MLflow server ended with code {code}", "choose another port with --port if it is taken"
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -184,7 +183,9 @@ def choose_device(training: TrainingConfig, gpus: int) -> str:
         UserError: GPUs are asked for and there are too few.
     """
     if training.accelerator == "gpu" and gpus < training.workers:
-        raise UserError("training.accelerator", f"asks for {training.workers} GPUs, there are {gpus}", "use cpu or fewer workers")
+        raise UserError(
+            "training.accelerator", f"asks for {training.workers} GPUs, there are {gpus}", "use cpu or fewer workers"
+        )
     if training.accelerator == "auto":
         return "gpu" if gpus >= training.workers else "cpu"
     return training.accelerator
@@ -193,7 +194,7 @@ def choose_device(training: TrainingConfig, gpus: int) -> str:
 def _store_if_complete(recipe: Recipe) -> TokenStore | None:
     """The store; None when there is none yet and the recipe tells the sizes to expect."""
     told = all(source.tokens for source in recipe.sources.values() if source.role != "reference")
-    if told and not os.path.isdir(recipe.store_folder):
+    if told and not recipe.store_folder.is_dir():
         return None
     return TokenStore.open(recipe.store_folder)
 
@@ -226,7 +227,9 @@ def _same_run_or_refuse(folder: Path, job: Job) -> None:
 def _differences(before: Any, now: Any, prefix: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         keys = before.keys() | now.keys()
-        return [d for key in keys for d in _differences(before.get(key), now.get(key), f"{prefix}.{key}" if prefix else key)]
+        return [
+            d for key in keys for d in _differences(before.get(key), now.get(key), f"{prefix}.{key}" if prefix else key)
+        ]
     return [] if before == now else [prefix]
 
 
@@ -248,4 +251,12 @@ def _measured_speed(work: Path, variant: Recipe) -> float | None:
     return None
 
 
-_SPEED_FIELDS = {"sequence_length", "global_batch_tokens", "micro_batch", "workers", "precision", "zero_stage", "accelerator"}
+_SPEED_FIELDS = {
+    "sequence_length",
+    "global_batch_tokens",
+    "micro_batch",
+    "workers",
+    "precision",
+    "zero_stage",
+    "accelerator",
+}

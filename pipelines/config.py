@@ -38,7 +38,7 @@ class FilterConfig(Section):
     """Which documents may stay. The defaults drop only what no one wants; deeper filters are opt-in."""
 
     min_characters: Annotated[int, Field(ge=0)] = 40
-    """Shorter documents are dropped (reason ``too_short``): below about 40 characters there is no sentence to learn from."""
+    """Shorter documents are dropped (reason ``too_short``): below about 40 characters there is no sentence."""
     max_characters: Annotated[int, Field(ge=1)] = 1_000_000
     """Longer ones are dropped (``too_long``): such files are dumps or concatenations, and one would fill a worker's memory."""
     max_replacement_share: Annotated[float, Field(ge=0, le=1)] = 0.01
@@ -46,7 +46,8 @@ class FilterConfig(Section):
     min_letter_share: Annotated[float, Field(ge=0, le=1)] = 0.4
     """Smallest share of letters among non-space characters (``few_letters``); tables and number dumps fall below it."""
     max_line_repetition: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Largest share of characters in repeated lines (``repeated_lines``); Gopher (Rae et al. 2021, A1.1) uses 0.2–0.3 on web text."""
+    """Largest share of characters in repeated lines (``repeated_lines``); Gopher (Rae et al. 2021, A1.1) uses 0.2 to 0.3
+    on web text."""
 
 
 class QualityConfig(Section):

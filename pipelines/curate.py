@@ -29,6 +29,7 @@ from ground.errors import UserError
 from ground.files import canonical_json, digest_bytes, digest_file, write_atomic
 from pipelines.config import CurationConfig, SourceConfig
 from pipelines.documents import expand_paths, file_digest, largest_hash, read_documents
+from pipelines.ngram import Trainer, ngram_trainer
 from pipelines.process import KEPT, Scorer, Step, malformed_rows, process, tokenizer_of
 from pipelines.quality import QualityScorer, train_quality_model
 from pipelines.store import (
@@ -173,6 +174,8 @@ def _lineage(
         "config_digest": digest_bytes(canonical_json(settings)),
         "config": settings,
         "tokenizer": load_tokenizer(tokenizer, "curation.tokenizer").digest if tokenizer else None,
+        # The two trainers agree in scores, not in bytes, so which one was used belongs to what determines the store.
+        "ngram_trainer": ngram_trainer() if any(source.role == "reference" for source in sources.values()) else None,
     }
 
 
@@ -256,13 +259,13 @@ def _prepare_ngram(
     kept = rows.filter(expr=f"reason == '{KEPT}'").sort(["stream", "hash", "id"])
     target = store / "ngram.arpa"
     task = ray.remote(num_cpus=_TASK_CPUS)(_train_ngram)
-    ray.get(task.remote(tokenizer, config.quality.order, target, *kept.to_arrow_refs()))
+    ray.get(task.remote(tokenizer, config.quality.order, target, ngram_trainer(), *kept.to_arrow_refs()))
     return str(target), funnel
 
 
-def _train_ngram(tokenizer: str, order: int, target: Path, *blocks: pa.Table) -> None:
+def _train_ngram(tokenizer: str, order: int, target: Path, trainer: Trainer, *blocks: pa.Table) -> None:
     documents = (np.frombuffer(data.as_py(), dtype="<u4") for block in blocks for data in block.column("data"))
-    train_quality_model(documents, tokenizer_of(tokenizer).eos_id, order, target)
+    train_quality_model(documents, tokenizer_of(tokenizer).eos_id, order, target, trainer)
 
 
 def _processed(
@@ -272,9 +275,11 @@ def _processed(
     documents_per_block: int,
 ) -> ray.data.Dataset:
     """Rows of ``ROW_SCHEMA`` for every document of the given sources."""
-    find = ray.remote(num_cpus=_TASK_CPUS)(largest_hash)
+    find: Any = ray.remote(num_cpus=_TASK_CPUS)(largest_hash)
     limited = {
-        name: find.remote(files[name], sources[name], f"sources.{name}") for name in steps if sources[name].max_documents
+        name: find.remote(files[name], sources[name], f"sources.{name}")
+        for name in steps
+        if sources[name].max_documents
     }
     largest = dict(zip(limited, ray.get(list(limited.values())), strict=True))
     jobs = [
@@ -300,7 +305,9 @@ def _process_file(job: pa.Table) -> Iterator[pa.Table]:
     malformed: Counter[str] = Counter()
     pending: list[pa.Table] = []
     size = 0
-    for batch in read_documents(row["path"], source, malformed, f"sources.{step.source}", largest=row["largest"] or None):
+    for batch in read_documents(
+        row["path"], source, malformed, f"sources.{step.source}", largest=row["largest"] or None
+    ):
         pending.append(process(step, batch, scorer))
         size += len(batch.ids)
         if size >= row["rows"]:

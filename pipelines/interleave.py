@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_PERIOD = 4096  # largest denominator Q: built in some 30 ms of plain Python, shares rounded by at most 1/8192
+MAX_PERIOD = 4096  # largest denominator Q: built in some 30 ms of plain Python, shares rounded by less than 1/4096
 
 
 def exact_counts(shares: Mapping[str, float]) -> dict[str, int]:
@@ -63,7 +63,9 @@ class Interleaving:
 
     def sources(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Source index at each position, same shape."""
-        return self._layout[positions - (positions // self.period) * self.period]  # faster than % in numpy
+        periods = positions // self.period
+        found: NDArray[np.int64] = self._layout[positions - periods * self.period]  # faster than % in numpy
+        return found
 
     def count(self, source: int, position: int) -> int:
         """How many of the first ``position`` positions belong to ``source``."""
@@ -73,7 +75,8 @@ class Interleaving:
     def count_many(self, source: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """``count`` for an array of positions, same shape."""
         periods = positions // self.period
-        return periods * self.counts[source] + self._prefix[positions - periods * self.period, source]
+        before: NDArray[np.int64] = self._prefix[positions - periods * self.period, source]
+        return periods * self.counts[source] + before
 
 
 def _chairman(counts: tuple[int, ...]) -> list[int]:

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import kenlm
 import numpy as np
@@ -32,9 +32,15 @@ _LARGEST_DISCOUNT, _USUAL_DISCOUNT = 0.95, 0.75
 _LMPLZ_MEMORY = "25%"
 
 Ids = Sequence[int] | npt.NDArray[np.uint32]
+Trainer = Literal["lmplz", "kaldingram"]
 
 
-def train_ngram(sequences: Iterable[Ids], order: int, path: Path) -> None:
+def ngram_trainer() -> Trainer:
+    """The program that trains n-gram models here: ``lmplz`` if it is on PATH."""
+    return "lmplz" if shutil.which("lmplz") else "kaldingram"
+
+
+def train_ngram(sequences: Iterable[Ids], order: int, path: Path, trainer: Trainer | None = None) -> None:
     """Train a Kneser-Ney model with ``lmplz`` if it is on PATH, else with kaldingram, which keeps everything in memory.
 
     The same sequences in the same order, trained by the same program, give the same bytes. kaldingram takes about 8 s a
@@ -44,6 +50,7 @@ def train_ngram(sequences: Iterable[Ids], order: int, path: Path) -> None:
         sequences: token ids of each document, without end-of-document token; empty ones are left out.
         order: the largest n.
         path: ARPA file to write.
+        trainer: absent: ``ngram_trainer()``.
 
     Raises:
         UserError: there is no token to train on, or ``lmplz`` failed.
@@ -55,8 +62,8 @@ def train_ngram(sequences: Iterable[Ids], order: int, path: Path) -> None:
             "sources", "the reference sources hold no text to train the n-gram model on", "check their paths"
         )
     lines = itertools.chain([first], lines)
-    if program := shutil.which("lmplz"):
-        _train_lmplz(program, lines, order, path)
+    if (trainer or ngram_trainer()) == "lmplz":
+        _train_lmplz("lmplz", lines, order, path)
     else:
         write_atomic(path, _train_kaldingram(lines, order))
 

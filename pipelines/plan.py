@@ -6,7 +6,7 @@ counting says the how-many-th of its source it is. From there permutations lead 
 
     domain    ordinal j within epoch e  ->  pool slot   once:  fixed[fresh_e[j]]
                                                         epoch: fresh_e[j]              (a permutation of the pool per epoch)
-                                                        cycle: fixed[(start_e + shuffle_e[j]) mod pool]  (start_e: drawn before e)
+                                                        cycle: fixed[(start_e + shuffle_e[j]) mod pool]
               pool slot  ->  sequence id                quality: the slot itself (the store is ranked best first)
                                                         random:  a seeded permutation of all sequences, its prefix
     general   ordinal c over the run    ->  sequence id shuffle_k[c mod M], k = c // M  (M sequences; repeats when exhausted)
@@ -18,6 +18,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,9 @@ from pipelines.config import MixtureConfig, Role
 from pipelines.interleave import Interleaving, exact_counts
 from pipelines.permutation import Indices, Permutation, derive_key
 
-
-_CHUNK_POSITIONS = 1 << 15  # working arrays of 256 KiB stay in the second-level cache; 8,192 positions take 1.6 times as long
+_CHUNK_POSITIONS = (
+    1 << 15
+)  # working arrays of 256 KiB stay in the second-level cache; 8,192 positions take 1.6 times as long
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,7 @@ class Plan:
                 raise UserError(
                     "mixture.subset_tokens",
                     f"asks for the best {wanted * self.sequence_length:,} tokens of {name!r}, which has {sizes[name].tokens:,}",
-                    f"lower it to at most {int((self._sequences[name] - 2) * self.sequence_length / part):,} and raise the epochs",
+                    f"lower it to at most {int((self._sequences[name] - 2) * self.sequence_length / part):,}",
                 )
             pools[name] = wanted
         return pools
@@ -256,7 +258,7 @@ class Plan:
         edges = [*range(0, end, self.epoch_sequences), end]
         return [
             self._interleaving.count(index, b) - self._interleaving.count(index, a)
-            for a, b in zip(edges, edges[1:], strict=False)
+            for a, b in pairwise(edges)
         ]
 
     def _domain(self, index: int, name: str, positions: Indices, ordinal: Indices) -> Indices:

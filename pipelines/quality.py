@@ -9,18 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from ground.errors import UserError
-from pipelines.ngram import NgramModel, train_ngram
+from pipelines.ngram import NgramModel, Trainer, train_ngram
 
 Tokens = npt.NDArray[np.uint32]
 
 
-def train_quality_model(documents: Iterable[Tokens], eos_id: int, order: int, path: Path) -> None:
+def train_quality_model(
+    documents: Iterable[Tokens], eos_id: int, order: int, path: Path, trainer: Trainer | None = None
+) -> None:
     """Train the n-gram model on encoded reference documents (see ``encode_batch``) and write it to ``path`` (ARPA).
 
     Raises:
         UserError: there is no token to train on.
     """
-    train_ngram((_without_end(tokens, eos_id) for tokens in documents), order, path)
+    train_ngram((_without_end(tokens, eos_id) for tokens in documents), order, path, trainer)
 
 
 class QualityScorer:

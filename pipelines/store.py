@@ -33,7 +33,6 @@ from pipelines.plan import SourceSize
 Split = Literal["train", "heldout"]
 Tokens = NDArray[np.int64]
 
-FORMAT = 1
 MANIFEST, MARKER, TOKENIZER = "manifest.json", "COMPLETE", "tokenizer"
 _SMALLEST_UINT16_OVERFLOW = 1 << 16
 
@@ -74,7 +73,7 @@ class StoredSource(Section):
 class Manifest(Section):
     """What the store holds and what it was made from. No times, hosts or paths: equal inputs give equal bytes."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     dtype: Literal["uint16", "uint32"]
     vocabulary: int
     """Size of the tokenizer's vocabulary; every token is below it."""
@@ -173,7 +172,8 @@ class TokenStore:
 
     def window(self, source: str, index: int, length: int, split: Split = "train") -> Tokens:
         """One window, int64 of shape [length]."""
-        return self.windows(source, np.array([index]), length, split)[0]
+        row: Tokens = self.windows(source, np.array([index]), length, split)[0]
+        return row
 
     def documents(self, source: str, split: Split = "train") -> dict[str, NDArray[Any]]:
         """Columns of all documents of a stream in order: ``id, hash, score, tokens, bytes, start``."""

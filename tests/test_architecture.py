@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import pytest
 
@@ -39,7 +39,7 @@ def module_of(name: str) -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_room_imports_only_from_lower_floors(name: str) -> None:
-    floor = FLOORS.index(name.split("/")[0])
+    floor = FLOORS.index(Path(name).parts[0])
     for module in imports(ast.parse((ROOT / name).read_text())):
         room = module.split(".")[0]
         if room in FLOORS:
@@ -98,7 +98,7 @@ def parts(annotation: Any) -> Iterator[type[Section]]:
     """Sections inside an annotation such as ``dict[str, SourceConfig] | None``."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         yield annotation
-    elif get_origin(annotation) is not None or isinstance(annotation, UnionType | type(Union[int, str])):  # noqa: UP007
+    elif get_origin(annotation) is not None or isinstance(annotation, UnionType):
         for argument in get_args(annotation):
             yield from parts(argument)
 
@@ -106,7 +106,8 @@ def parts(annotation: Any) -> Iterator[type[Section]]:
 def test_every_field_of_the_recipe_is_documented() -> None:
     from cluster.recipe import Recipe
 
-    waiting, seen = [Recipe], set[type[Section]]()
+    waiting: list[type[Section]] = [Recipe]
+    seen: set[type[Section]] = set()
     while waiting:
         section = waiting.pop()
         if section in seen:
@@ -126,9 +127,12 @@ def test_public_names_have_docstrings() -> None:
         if path.name not in ("__main__.py",) and ast.get_docstring(tree) is None:
             missing.append(name)
         for node in tree.body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
-                if ast.get_docstring(node) is None:
-                    missing.append(f"{name}:{node.name}")
+            if (
+                isinstance(node, ast.ClassDef | ast.FunctionDef)
+                and not node.name.startswith("_")
+                and ast.get_docstring(node) is None
+            ):
+                missing.append(f"{name}:{node.name}")
     assert not missing
 
 
@@ -139,7 +143,7 @@ def test_files_are_short() -> None:
 
 
 def test_errors_are_never_swallowed() -> None:
-    """No bare ``except`` and no ``except Exception`` that neither re-raises nor says why."""
+    """No bare ``except``."""
     for path, name in zip(FILES, NAMES, strict=True):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ExceptHandler):

@@ -56,7 +56,9 @@ def read_position(folder: Path) -> Position:
     try:
         return Position.model_validate_json((folder / POSITION).read_text())
     except (OSError, ValidationError) as error:
-        raise CorruptError("checkpoint", f"{folder} is incomplete or damaged ({type(error).__name__})", "use an earlier one") from None
+        raise CorruptError(
+            "checkpoint", f"{folder} is incomplete or damaged ({type(error).__name__})", "use an earlier one"
+        ) from None
 
 
 def load_checkpoint(engine: Any, folder: Path) -> Position:

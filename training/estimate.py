@@ -68,5 +68,7 @@ def estimate(
         basis=basis,
         domain_tokens=sum(use.tokens for use in domain),
         domain_unique_tokens=sum(use.unique_tokens for use in domain),
-        domain_effective_tokens=sum(effective_tokens(use.unique_tokens, max(use.tokens, use.unique_tokens)) for use in domain),
+        domain_effective_tokens=sum(
+            effective_tokens(use.unique_tokens, max(use.tokens, use.unique_tokens)) for use in domain
+        ),
     )

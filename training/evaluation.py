@@ -63,8 +63,8 @@ class HeldOut:
             rows = torch.arange(rank, math.ceil(len(windows) / world) * world, world)
             weights = (rows < len(windows)).to(device, torch.float64)
             mine = windows[rows.clamp(max=len(windows) - 1)]
-            total = torch.zeros((), dtype=torch.float64, device=device)
-            for part, weight in zip(mine.split(self._micro_batch), weights.split(self._micro_batch), strict=True):
+            total, size = torch.zeros((), dtype=torch.float64, device=device), self._micro_batch
+            for part, weight in zip(mine.split(size), weights.split(size), strict=True):  # type: ignore[no-untyped-call]
                 losses = causal_loss(model, part.to(device), reduction="none").view(part.shape)
                 total += (losses.double().sum(dim=1) * weight).sum()
             if world > 1:

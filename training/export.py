@@ -24,7 +24,7 @@ def export_model(engine: Any, tokenizer: Path, target: Path, *, zero_stage: int)
         for file in sorted(tokenizer.iterdir()):
             shutil.copy2(file, temporary / file.name)
         shutil.rmtree(target, ignore_errors=True)
-        os.replace(temporary, target)
+        temporary.replace(target)
     if dist.get_world_size() > 1:
         dist.barrier()
 

@@ -36,4 +36,4 @@ class Feed:
         for index in np.unique(source).tolist():
             mine = source == index
             tokens[mine] = self._store.windows(self._plan.sources[index], sequence[mine], length)
-        yield from torch.from_numpy(tokens).split(self._micro_batch)
+        yield from torch.split(torch.from_numpy(tokens), self._micro_batch)

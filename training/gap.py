@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def gap_metrics(tokens: Sequence[float], scores: Sequence[float]) -> GapMetrics:
     """
     if not tokens or len(tokens) != len(scores):
         raise ValueError(f"need as many tokens as scores and at least one, got {len(tokens)} and {len(scores)}")
-    if any(b <= a for a, b in zip(tokens, tokens[1:], strict=False)):
+    if any(b <= a for a, b in pairwise(tokens)):
         raise ValueError("tokens must ascend")
     base = scores[0]
     lowest = min(range(len(scores)), key=scores.__getitem__)
@@ -48,7 +49,7 @@ def gap_metrics(tokens: Sequence[float], scores: Sequence[float]) -> GapMetrics:
     best = max(range(len(scores)), key=scores.__getitem__)
     area = sum(
         _area_below(b - a, base - x, base - y)
-        for a, b, x, y in zip(tokens, tokens[1:], scores, scores[1:], strict=False)
+        for (a, b), (x, y) in zip(pairwise(tokens), pairwise(scores), strict=True)
     )
     return GapMetrics(depth, recovery, area, scores[best], float(tokens[best]), base - scores[-1])
 

@@ -17,7 +17,9 @@ Record = dict[str, Any]
 """``{"step", "tokens", "time_ms", "metrics": {name: value}}``: one point of several curves."""
 
 # Settings that change how fast a run goes, not what it computes: a run may be continued with others.
-_INCIDENTAL = {"training": {"max_failures", "keep_checkpoints", "checkpoint_tokens", "peak_flops", "threads", "log_steps"}}
+_INCIDENTAL = {
+    "training": {"max_failures", "keep_checkpoints", "checkpoint_tokens", "peak_flops", "threads", "log_steps"}
+}
 
 
 class Job(Section):

@@ -118,12 +118,12 @@ def launch(job: Job, on_record: Callable[[Record], None], *, use_gpu: bool, cpus
 
 def gpus_available() -> int:
     """GPUs of the connected cluster."""
-    return int(ray.cluster_resources().get("GPU", 0))
+    return int(_resources().get("GPU", 0))
 
 
 def check_capacity(workers: int, *, use_gpu: bool, cpus_per_worker: int) -> None:
     """Fail at once, with the arithmetic, when the cluster can never hold the workers (law 5)."""
-    total = ray.cluster_resources()
+    total = _resources()
     for resource, each in (("GPU", 1 if use_gpu else 0), ("CPU", cpus_per_worker)):
         have = total.get(resource, 0)
         if workers * each > have:
@@ -132,6 +132,10 @@ def check_capacity(workers: int, *, use_gpu: bool, cpus_per_worker: int) -> None
                 f"{workers} workers x {each} {resource} need {workers * each}, the cluster has {have:g}",
                 f"use at most {int(have // each)} workers or a larger cluster",
             )
+
+
+def _resources() -> dict[str, float]:
+    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]  # Ray's own lacks types
 
 
 def _work(config: dict[str, Any]) -> None:

@@ -50,11 +50,11 @@ def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | 
     held_out = HeldOut(store, job.evaluation, length=settings.sequence_length, micro_batch=settings.micro_batch)
     engine = build_engine(model, settings, world=world, device=device)
 
-    step, seen = 0, Counter({name: 0 for name in plan.sources})
+    step, seen = 0, Counter(dict.fromkeys(plan.sources, 0))
     if resume is not None:
         position = load_checkpoint(engine, resume)
         step, seen = position.step, Counter(position.shares)
-    speed = _Speed(job, plan, world, device, store.manifest.vocabulary)
+    speed = _Speed(job, world, device, store.manifest.vocabulary)
     evaluate_at = set(evaluation_steps(plan.steps, job.evaluation.points))
     checkpoint_every = _steps_between(settings.checkpoint_tokens, settings.global_batch_tokens, plan.steps)
 
@@ -80,7 +80,7 @@ def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | 
         logged = step % settings.log_steps == 0 or step == plan.steps
         mean = _mean_over_ranks(loss, world) if logged else 0.0  # reading the loss waits for the device
         if engine.skipped_steps or not math.isfinite(mean):
-            # DeepSpeed leaves out an update whose gradients are not finite and goes on; nothing would be learned any more.
+            # DeepSpeed skips an update whose gradients are not finite and goes on: nothing would be learned any more.
             found = "the gradients are not finite" if math.isfinite(mean) else f"the loss is {mean}"
             raise UserError("training.learning_rate", f"{found} after step {step}", "lower the rate")
         elapsed = time.perf_counter() - started
@@ -138,7 +138,7 @@ def _steps_between(tokens: int | None, batch_tokens: int, steps: int) -> int:
 class _Speed:
     """Tokens per second and model FLOPs utilisation over the steps since the last record."""
 
-    def __init__(self, job: Job, plan: Plan, world: int, device: torch.device, vocabulary: int) -> None:
+    def __init__(self, job: Job, world: int, device: torch.device, vocabulary: int) -> None:
         shape, size = model_shape(job.model, vocabulary)
         self._flops = flops_per_token(shape, size, job.training.sequence_length)
         self._batch_tokens, self._world = job.training.global_batch_tokens, world

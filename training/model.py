@@ -1,4 +1,7 @@
-"""The model: a pre-trained one from disk or hub, or a Llama-architecture one from nothing."""
+"""The model: a pre-trained one from disk or hub, or a Llama-architecture one from nothing.
+
+transformers is imported where it is needed: its models take 3 s to load, and a plan needs only shapes.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from ground.errors import UserError
 from training.config import Architecture, ModelConfig
@@ -17,7 +19,9 @@ from training.config import Architecture, ModelConfig
 IGNORED = -100  # target that carries no loss; PyTorch's own default
 
 
-def build_model(config: ModelConfig, *, vocabulary: int, end_of_document: int, seed: int, checkpointing: bool) -> nn.Module:
+def build_model(
+    config: ModelConfig, *, vocabulary: int, end_of_document: int, seed: int, checkpointing: bool
+) -> nn.Module:
     """The model in fp32, on the CPU, ready for DeepSpeed.
 
     Args:
@@ -29,14 +33,17 @@ def build_model(config: ModelConfig, *, vocabulary: int, end_of_document: int, s
     Raises:
         UserError: the base cannot be found or read, or its vocabulary is smaller than the store's.
     """
-    model = (
-        _random_model(_shape(config), vocabulary, end_of_document, seed) if config.init == "random" else _pretrained(config)
+    model: Any = (
+        _random_model(_shape(config), vocabulary, end_of_document, seed)
+        if config.init == "random"
+        else _pretrained(config)
     )
     check_vocabulary(model.config.vocab_size, vocabulary)
     if checkpointing:
         model.gradient_checkpointing_enable()
     model.config.use_cache = False
-    return model
+    built: nn.Module = model
+    return built
 
 
 def check_vocabulary(of_model: int, of_store: int) -> None:
@@ -60,6 +67,8 @@ def model_shape(config: ModelConfig, vocabulary: int | None = None) -> tuple[Arc
         if size is None:
             raise UserError("model.architecture.vocabulary", "is absent", "give it, or run `steady curate` first")
         return config.architecture, size
+    from transformers import AutoConfig
+
     base = _load(AutoConfig, config)
     try:
         shape = Architecture(
@@ -72,7 +81,9 @@ def model_shape(config: ModelConfig, vocabulary: int | None = None) -> tuple[Arc
             tied_embeddings=bool(base.tie_word_embeddings),
         )
     except AttributeError as error:
-        raise UserError("model.base", f"is not of a Llama-like architecture ({error})", "give model.architecture") from None
+        raise UserError(
+            "model.base", f"is not of a Llama-like architecture ({error})", "give model.architecture"
+        ) from None
     return shape, int(base.vocab_size)
 
 
@@ -86,7 +97,9 @@ def causal_loss(model: nn.Module, tokens: torch.Tensor, reduction: str = "mean")
     logits = model(input_ids=tokens).logits
     # Shifting the targets instead of the logits avoids a copy of the largest tensor of the step.
     targets = torch.cat([tokens[:, 1:], tokens.new_full((len(tokens), 1), IGNORED)], dim=1)
-    return functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction=reduction)
+    return functional.cross_entropy(
+        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction=reduction
+    )
 
 
 def _shape(config: ModelConfig) -> Architecture:
@@ -95,6 +108,8 @@ def _shape(config: ModelConfig) -> Architecture:
 
 
 def _random_model(shape: Architecture, vocabulary: int, end_of_document: int, seed: int) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     llama = LlamaConfig(
         vocab_size=shape.vocabulary or vocabulary,
         hidden_size=shape.hidden_size,
@@ -104,7 +119,7 @@ def _random_model(shape: Architecture, vocabulary: int, end_of_document: int, se
         intermediate_size=shape.intermediate_size,
         max_position_embeddings=shape.max_positions,
         tie_word_embeddings=shape.tied_embeddings,
-        rope_theta=shape.rope_theta,
+        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
         bos_token_id=end_of_document,
         eos_token_id=end_of_document,
         pad_token_id=end_of_document,
@@ -115,6 +130,8 @@ def _random_model(shape: Architecture, vocabulary: int, end_of_document: int, se
 
 
 def _pretrained(config: ModelConfig) -> Any:
+    from transformers import AutoModelForCausalLM
+
     return _load(AutoModelForCausalLM, config, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa")
 
 
@@ -131,4 +148,6 @@ def _load(loader: Any, config: ModelConfig, **options: Any) -> Any:
         return loader.from_pretrained(base, trust_remote_code=False, local_files_only=local, **options)
     except (OSError, ValueError, json.JSONDecodeError) as error:
         first_line = str(error).strip().splitlines()[0]
-        raise UserError("model.base", f"{base!r} cannot be loaded ({first_line})", "check the name or the folder") from None
+        raise UserError(
+            "model.base", f"{base!r} cannot be loaded ({first_line})", "check the name or the folder"
+        ) from None

@@ -1,7 +1,8 @@
 """Time stamps of start-up: Python imports this file first in every process whose PYTHONPATH has its folder.
 
-Each process appends lines ``<seconds since the epoch> <process> <event>`` to the file named by ``STEADY_BENCHMARK_TRACE``:
-its own start, and the moment each of a few modules is first looked for. One write a line, so that processes can share it.
+Each process appends lines ``<seconds since the epoch> <process> <event>`` to the file that ``STEADY_BENCHMARK_TRACE``
+names: its own start, and the moment each of a few modules is first looked for. One write a line, so that processes can
+share the file.
 """
 
 from __future__ import annotations

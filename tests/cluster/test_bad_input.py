@@ -22,7 +22,9 @@ def assert_one_line(ran: Ran, *words: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["curate", "plan", "train", "report"])
-def test_unknown_field(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_field(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = small_recipe(tmp_path, with_store=False)
     ran = run_steady(monkeypatch, capsys, command, str(path), "training.learning_rat=1")
     assert_one_line(ran, "training.learning_rat", "'learning_rate'")
@@ -43,14 +45,20 @@ def test_unknown_field(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_a_recipe_that_cannot_run(
-    override: str, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    override: str,
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     ran = run_steady(monkeypatch, capsys, "train", str(small_recipe(tmp_path)), override)
     assert_one_line(ran, *words)
     assert not (tmp_path / "work" / "runs").exists()
 
 
-def test_missing_corpus_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_corpus_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = small_recipe(tmp_path, with_store=False)
     ran = run_steady(monkeypatch, capsys, "curate", str(path), "sources.med.paths=[no-such-file.jsonl]")
     assert_one_line(ran, "sources.med.paths", "no-such-file.jsonl")
@@ -62,7 +70,9 @@ def test_no_store_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert_one_line(ran, "curation.store", "steady curate")
 
 
-def test_half_written_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_half_written_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = small_recipe(tmp_path)
     (tmp_path / "work" / "store" / MARKER).unlink()
     for command in ("plan", "train"):
@@ -81,7 +91,9 @@ def test_corrupt_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert not (tmp_path / "work" / "runs").exists()
 
 
-def test_tracking_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tracking_that_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.socket() as taken:  # bound and not listening: connections are refused
         taken.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -90,7 +102,9 @@ def test_tracking_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert not list((tmp_path / "work" / "runs").glob("*/result.json"))
 
 
-def test_report_before_any_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_before_any_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert_one_line(run_steady(monkeypatch, capsys, "report", str(small_recipe(tmp_path))), "runs", "steady train")
 
 
@@ -115,7 +129,11 @@ def test_a_run_folder_is_not_continued_with_other_settings(
     ids=["empty file", "nothing passes the filters"],
 )
 def test_empty_corpus(
-    text: str, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    text: str,
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = small_recipe(tmp_path, with_store=False)
     (tmp_path / "corpora" / "med.jsonl").write_text(text)

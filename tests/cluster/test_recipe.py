@@ -25,7 +25,12 @@ def test_shipped_recipes_load_and_survive_a_round_trip(path: Path, tmp_path: Pat
 def test_overrides_are_yaml_values_of_dotted_fields(tmp_path: Path) -> None:
     recipe = load_recipe(
         small_recipe(tmp_path, with_store=False),
-        ["training.workers=2", "mixture.shares={med: 0.5, wiki: 0.5}", "training.schedule.kind=wsd", "evaluation.sources=[med]"],
+        [
+            "training.workers=2",
+            "mixture.shares={med: 0.5, wiki: 0.5}",
+            "training.schedule.kind=wsd",
+            "evaluation.sources=[med]",
+        ],
     )
     assert recipe.training.workers == 2
     assert recipe.mixture.shares == {"med": 0.5, "wiki": 0.5}

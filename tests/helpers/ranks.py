@@ -29,27 +29,27 @@ def run_ranks(job: Job, world: int, resume: Path | None = None) -> list[Record]:
     folder = Path(job.folder)
     folder.mkdir(parents=True)
     (folder / "job.json").write_text(job.model_dump_json())
-    ranks = []
+    processes = []
     for rank in range(world):
         arguments = [str(folder / "job.json"), str(rank), str(world), *([str(resume)] if resume else [])]
         environment = os.environ | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
         environment |= {"OMP_NUM_THREADS": "1"}
         with open(folder / f"rank-{rank}.log", "w") as log:
             command = [sys.executable, "-m", "tests.helpers.ranks", *arguments]
-            ranks.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
     end = time.monotonic() + _SECONDS
     try:
-        while any(rank.poll() is None for rank in ranks) and time.monotonic() < end:
-            if any(rank.poll() for rank in ranks):  # the others would wait for it
+        while any(process.poll() is None for process in processes) and time.monotonic() < end:
+            if any(process.poll() for process in processes):  # the others would wait for it
                 break
             time.sleep(0.1)
     finally:
-        for rank in ranks:
-            rank.kill()
-            rank.wait()
-    for number, rank in enumerate(ranks):
-        if rank.returncode > 0:
-            raise RuntimeError((folder / f"rank-{number}.log").read_text()[-3000:])
+        for process in processes:
+            process.kill()
+            process.wait()
+    for rank, process in enumerate(processes):
+        if process.returncode > 0:
+            raise RuntimeError((folder / f"rank-{rank}.log").read_text()[-3000:])
     records: list[Record] = json.loads((folder / "records.json").read_text())
     return records
 

@@ -52,7 +52,7 @@ def ensure_process_group() -> None:
 
 def tiny_job(store: TokenStore, folder: Path, **changes: Any) -> Job:
     """A job of a few seconds; ``changes`` replace fields of the training section or whole sections."""
-    training = {
+    training: dict[str, Any] = {
         "sequence_length": 64,
         "global_batch_tokens": 512,
         "micro_batch": 4,

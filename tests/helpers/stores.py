@@ -40,7 +40,7 @@ def write_stream(
 ) -> Stream:
     """Write documents as one split of one source; scores ascend."""
     lengths = [len(document) for document in documents]
-    starts = np.concatenate([[0], np.cumsum(lengths)])[:-1] if lengths else []
+    starts = np.cumsum([0, *lengths])[:-1]
     table = pa.table(
         {
             "id": [f"{source}-{split}-{i}" for i in range(len(documents))],

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ground.errors import CorruptError, UserError
-from pipelines.store import TokenStore, token_dtype
+from pipelines.config import Role
+from pipelines.store import Split, TokenStore, token_dtype
 from tests.helpers.stores import make_store, random_documents, whole_stream
 
-SOURCES = {"med": ("domain", 3000), "wiki": ("general", 1000)}
+SOURCES: dict[str, tuple[Role, int]] = {"med": ("domain", 3000), "wiki": ("general", 1000)}
 SHARD = 256
 FILES = [
     "COMPLETE",
@@ -40,7 +41,7 @@ def copy(store: TokenStore, tmp_path: Path) -> Path:
 
 @given(st.data(), st.sampled_from(["med", "wiki"]), st.sampled_from(["train", "heldout"]), st.integers(1, 400))
 def test_windows_are_slices_of_the_joined_stream(
-    store: TokenStore, data: st.DataObject, source: str, split: str, length: int
+    store: TokenStore, data: st.DataObject, source: str, split: Split, length: int
 ) -> None:
     joined = whole_stream(SOURCES, source, split, heldout_tokens=500)
     indices = data.draw(st.lists(st.integers(0, len(joined) // length - 1), max_size=8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -51,7 +52,7 @@ def test_a_writer_needs_only_the_documents_of_its_shard(
     here = documents.slice(low, high + 1 - low)
     upto = starts[high] + lengths[high]
 
-    cut = {"shard_tokens": shard_tokens, "dtype": "uint32"}
+    cut: dict[str, Any] = {"shard_tokens": shard_tokens, "dtype": "uint32"}
     part = write_shard(folder / "part", "med", "train", index, documents=here, tokens=tokens[starts[low] : upto], **cut)
     whole = write_shard(folder / "whole", "med", "train", index, documents=documents, tokens=tokens, **cut)
 
@@ -70,7 +71,7 @@ def test_a_writer_needs_only_the_documents_of_its_shard(
 def test_chunks_of_a_table_do_not_change_its_bytes(folder: Path) -> None:
     documents = table([10] * 20)
     chunked = pa.concat_tables([documents.slice(0, 3), documents.slice(3, 9), documents.slice(12)])
-    options = {"shard_tokens": 500, "tokens": np.arange(200), "dtype": "uint16"}
+    options: dict[str, Any] = {"shard_tokens": 500, "tokens": np.arange(200), "dtype": "uint16"}
     one = write_shard(folder / "one", "med", "train", 0, documents=documents, **options)
     other = write_shard(folder / "other", "med", "train", 0, documents=chunked, **options)
     assert one == other

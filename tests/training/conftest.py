@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.config import MixtureConfig
+from pipelines.config import MixtureConfig, Role
 from pipelines.store import TokenStore
 from tests.helpers.runs import ListReporter, run_tiny
 from tests.helpers.stores import make_store
@@ -35,7 +35,7 @@ class Finished:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
-    sources = {"med": ("domain", 30_000), "wiki": ("general", 10_000)}
+    sources: dict[str, tuple[Role, int]] = {"med": ("domain", 30_000), "wiki": ("general", 10_000)}
     return make_store(tmp_path_factory.mktemp("room") / "store", sources)
 
 

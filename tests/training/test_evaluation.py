@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def model(store: TokenStore) -> torch.nn.Module:
     return build_model(config, vocabulary=300, end_of_document=0, seed=1, checkpointing=False)
 
 
-def measure(store: TokenStore, model: torch.nn.Module, micro_batch: int = 4, **config: int) -> dict[str, float]:
+def measure(store: TokenStore, model: torch.nn.Module, micro_batch: int = 4, **config: Any) -> dict[str, float]:
     held_out = HeldOut(store, EvaluationConfig(**config), length=64, micro_batch=micro_batch)
     return held_out.measure(model, rank=0, world=1, device=torch.device("cpu"))
 

@@ -23,12 +23,16 @@ from training.job import Job
         {"peak_flops": 1e12},
         {"threads": 2},
         {"log_steps": 7},
-        {"store": "elsewhere"},
     ],
 )
 def test_settings_that_only_change_the_speed_keep_the_identity(store: TokenStore, changes: dict[str, Any]) -> None:
     one = tiny_job(store, Path("one"))
     assert tiny_job(store, Path("other"), **changes).digest() == one.digest()
+
+
+def test_a_moved_store_is_the_same_store(store: TokenStore) -> None:
+    job = tiny_job(store, Path("run"))
+    assert job.model_copy(update={"store": "elsewhere"}).digest() == job.digest()
 
 
 @pytest.mark.parametrize(
