@@ -45,4 +45,5 @@ def run(benchmark: Benchmark) -> None:
 if __name__ == "__main__":
     # Before any library that reads it is loaded; two spinning OpenMP threads would starve each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sys.exit(main(sys.argv[1:]))

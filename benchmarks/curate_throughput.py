@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -67,6 +68,7 @@ def run() -> Measured:
         tokenizer = _tokenizer(folder, files)
         stages = _Stages()
         _one_process(folder / "stages", sources, load_tokenizer(str(tokenizer)), stages)
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
         with session():
             started = time.perf_counter()
             store = curate(folder / "store", sources, CurationConfig(), str(tokenizer), lambda *_: None)

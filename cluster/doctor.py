@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import sys
@@ -110,17 +109,12 @@ def _ray() -> Finding:
     address = os.environ.get("RAY_ADDRESS")
     if address is None:
         return Finding("ray", "ok", "no RAY_ADDRESS: commands start Ray on this machine by themselves")
-    import ray
+    from cluster.session import resources_at
 
     try:
-        ray.init(address=address, logging_level=logging.ERROR)
-    except Exception as error:  # noqa: BLE001 - whatever Ray raises, the page shall say it and go on
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        return Finding(
-            "ray", "broken", f"{address} does not answer ({reason})", "start the cluster or unset RAY_ADDRESS"
-        )
-    total = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    ray.shutdown()
+        total = resources_at(address)
+    except UserError as error:
+        return Finding("ray", "broken", error.problem, "start the cluster or unset RAY_ADDRESS")
     return Finding("ray", "ok", f"{address}: {total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs")
 
 

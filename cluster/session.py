@@ -61,11 +61,22 @@ def session(address: str | None = None, *, cpus: int | None = None) -> Iterator[
         ray.shutdown()
 
 
+def resources_at(address: str) -> dict[str, float]:
+    """What the cluster at ``address`` has, by resource name.
+
+    Raises:
+        UserError: no cluster answers there.
+    """
+    with session(address):
+        return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]  # Ray's own lacks types
+
+
 def _start_local(cpus: int | None) -> None:
     # Inherited by every worker; a runtime environment would keep Ray from using the workers it has started already.
     paths = [str(_ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # no one takes this machine away: a process less
     ray.init(
         num_cpus=cpus or (os.cpu_count() or 1) + _SPARE_CPUS,
         include_dashboard=False,

@@ -29,6 +29,7 @@ from ground.errors import CorruptError, UserError
 from ground.files import canonical_json, digest_bytes, digest_file, write_atomic
 from pipelines.config import Role
 from pipelines.plan import SourceSize
+from pipelines.tokenizer import load_tokenizer
 
 Split = Literal["train", "heldout"]
 Tokens = NDArray[np.int64]
@@ -190,7 +191,7 @@ class TokenStore:
         Raises:
             CorruptError: names the first file that differs.
         """
-        for name, stored in self.manifest.sources.items():
+        for name in self.manifest.sources:
             for split in ("train", "heldout"):
                 for index, shard in enumerate(self.stream(name, split).shards):
                     stem = shard_stem(self.path, name, split, index)
@@ -203,7 +204,8 @@ class TokenStore:
                         file = stem.with_suffix(ending)
                         if digest is not None and (not file.is_file() or digest_file(file) != digest):
                             raise CorruptError("curation.store", f"{file} does not match its checksum", _REMAKE)
-            assert stored.role in ("domain", "general")
+        if load_tokenizer(str(self.tokenizer_path)).digest != self.manifest.tokenizer_digest:
+            raise CorruptError("curation.store", f"{self.tokenizer_path} is not the tokenizer of the tokens", _REMAKE)
 
     def _check_sizes(self) -> None:
         width = np.dtype(self.manifest.dtype).itemsize

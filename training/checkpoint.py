@@ -6,6 +6,8 @@ numbers are re-seeded from the step, so nothing else needs saving.
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from pydantic import ValidationError
 
 from ground.config import Section
 from ground.errors import CorruptError
-from ground.files import canonical_json, write_atomic
+from ground.files import canonical_json, digest_file, write_atomic
 
 TAG, POSITION = "state", "position.json"
 
@@ -43,7 +45,10 @@ def save_checkpoint(engine: Any, folder: Path, position: Position) -> None:
     )
     if dist.get_world_size() > 1:
         dist.barrier()
-    if dist.get_rank() == 0:
+    rank = dist.get_rank()
+    own = {file.name: digest_file(file) for file in sorted((folder / TAG).iterdir()) if _is_of(file.name, rank)}
+    write_atomic(folder / _checksums(rank), canonical_json(own))
+    if rank == 0:
         write_atomic(folder / POSITION, canonical_json(position.model_dump()))
 
 
@@ -64,7 +69,38 @@ def read_position(folder: Path) -> Position:
 def load_checkpoint(engine: Any, folder: Path) -> Position:
     """Restore weights and optimiser states at the same world size; all ranks call this together."""
     position = read_position(folder)
+    _verify(folder, dist.get_rank())
     loaded = engine.load_checkpoint(str(folder), tag=TAG)[0] if (folder / TAG).is_dir() else None
     if loaded is None:
         raise CorruptError("checkpoint", f"{folder} holds no DeepSpeed state", "use an earlier one")
     return position
+
+
+def _checksums(rank: int) -> str:
+    return f"checksums-{rank}.json"
+
+
+def _is_of(name: str, rank: int) -> bool:
+    """Whether a DeepSpeed file is this rank's: optimiser shards are named by data-parallel rank, the rest is rank 0's."""
+    found = re.search(r"pp_rank_(\d+)_", name)
+    return int(found[1]) == rank if found else rank == 0
+
+
+def _verify(folder: Path, rank: int) -> None:
+    """Check the files this rank wrote (every rank checks its own, so all are checked once).
+
+    Raises:
+        CorruptError: names the first file that is missing or differs.
+    """
+    try:
+        expected: dict[str, str] = json.loads((folder / _checksums(rank)).read_text())
+    except (OSError, ValueError) as error:
+        raise CorruptError(
+            "checkpoint",
+            f"{folder / _checksums(rank)} is missing or damaged ({type(error).__name__})",
+            "use an earlier one",
+        ) from None
+    for name, digest in expected.items():
+        file = folder / TAG / name
+        if not file.is_file() or digest_file(file) != digest:
+            raise CorruptError("checkpoint", f"{file} does not match its checksum", "use an earlier one")

@@ -53,6 +53,8 @@ def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | 
     step, seen = 0, Counter(dict.fromkeys(plan.sources, 0))
     if resume is not None:
         position = load_checkpoint(engine, resume)
+        if position.job_digest != job.digest():
+            raise UserError(f"run {job.name}", f"{resume} belongs to a run with other settings", "give the run another name")
         step, seen = position.step, Counter(position.shares)
     speed = _Speed(job, world, device, store.manifest.vocabulary)
     evaluate_at = set(evaluation_steps(plan.steps, job.evaluation.points))

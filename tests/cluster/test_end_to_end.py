@@ -102,7 +102,7 @@ def test_a_killed_command_goes_on_with_the_same_losses(
 ) -> None:
     """SIGKILL of the driver in mid-run; the next command ends with the losses of the undisturbed run."""
     path, work, _ = finished
-    mixture = "mixture={shares: {med: 0.8, wiki: 0.2}, subset_tokens: 12800, epochs: 4}"
+    mixture = "mixture={shares: {med: 0.8, wiki: 0.2}, subset_tokens: 11520, epochs: 4}"
     overrides = ["runs={}", mixture, f"curation.store={work / 'store'}", "training.checkpoint_tokens=2048"]
 
     undisturbed = steady("train", str(path), *overrides, f"work={tmp_path / 'whole'}")

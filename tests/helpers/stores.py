@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipelines.config import Role
 from pipelines.store import Manifest, Split, StoredSource, Stream, TokenStore, seal, token_dtype
 from pipelines.store_writer import DOCUMENT_SCHEMA, write_shard
-from pipelines.tokenizer import save_tokenizer, train_tokenizer
+from pipelines.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 
 Documents = list[NDArray[np.int64]]
 
@@ -103,7 +103,7 @@ def make_store(
         vocabulary=vocabulary,
         end_of_document=0,
         shard_tokens=shard_tokens,
-        tokenizer_digest="0" * 32,
+        tokenizer_digest=load_tokenizer(str(path / "tokenizer")).digest,
         sources=stored,
         lineage={},
         funnel={},

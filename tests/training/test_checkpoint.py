@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ground.errors import CorruptError
+from ground.errors import CorruptError, UserError
 from pipelines.store import TokenStore
 from tests.helpers.runs import run_tiny, tiny_job
 from tests.training.conftest import SHORT, Finished
@@ -47,5 +47,21 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 def test_without_the_weights_it_is_refused(store: TokenStore, copy: Path, tmp_path: Path) -> None:
     for folder in [path for path in copy.iterdir() if path.is_dir()]:
         shutil.rmtree(folder)
-    with pytest.raises(CorruptError, match="holds no DeepSpeed state"):
+    with pytest.raises(CorruptError, match="does not match its checksum"):
         run_tiny(store, tmp_path / "run", resume=copy, **SHORT)
+
+
+def test_a_flipped_bit_in_any_file_is_found_and_named(store: TokenStore, copy: Path, tmp_path: Path) -> None:
+    for file in sorted((copy / "state").iterdir()):
+        whole = file.read_bytes()
+        damaged = bytearray(whole)
+        damaged[len(damaged) // 2] ^= 1
+        file.write_bytes(bytes(damaged))
+        with pytest.raises(CorruptError, match=f"{file.name} does not match its checksum"):
+            run_tiny(store, tmp_path / "run", resume=copy, **SHORT)
+        file.write_bytes(whole)
+
+
+def test_a_checkpoint_of_another_run_is_refused(store: TokenStore, copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="belongs to a run with other settings"):
+        run_tiny(store, tmp_path / "run", resume=copy, **{**SHORT, "learning_rate": 1e-4})
