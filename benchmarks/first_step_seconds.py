@@ -1,7 +1,7 @@
 """How long a user waits for the first optimiser step, and for what.
 
-The command runs once with ``trace/`` on its PYTHONPATH, whose time stamps cost less than a hundredth of a second; the
-end is the time that the worker itself writes into the record of step 1.
+The command runs with ``trace/`` on its PYTHONPATH, so that its processes note a few times; the end is the time that the
+worker itself writes into the record of step 1.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from ground.errors import UserError
 from ground.files import canonical_json, digest_bytes, digest_file, write_atomic
 from pipelines.config import CurationConfig, SourceConfig
 from pipelines.documents import expand_paths, file_digest, largest_hash, read_documents
+from pipelines.funnel import count_rows, funnel, require_documents
 from pipelines.ngram import Trainer, ngram_trainer
 from pipelines.process import KEPT, Scorer, Step, malformed_rows, process, tokenizer_of
 from pipelines.quality import QualityScorer, train_quality_model
@@ -119,8 +120,8 @@ def curate(
         "read, filter, tokenise, score", f"{sum(len(files[name]) for name in steps)} files of {len(steps)} sources"
     )
     rows = _processed(steps, sources, files, documents_per_block).materialize()
-    funnel = reference_funnel | _funnel(rows, steps)
-    _require_documents(funnel)
+    counted = reference_funnel | _funnel(rows, steps)
+    require_documents(counted)
     progress("read, filter, tokenise, score", f"took {time.perf_counter() - started:.0f} s")
 
     started = time.perf_counter()
@@ -149,7 +150,7 @@ def curate(
         tokenizer_digest=loaded.digest,
         sources=stored,
         lineage=lineage | ({"ngram_digest": digest_file(Path(ngram))} if ngram else {}),
-        funnel=funnel,
+        funnel=counted,
     )
     (store / _WORKING).unlink()
     seal(store, manifest)
@@ -254,13 +255,13 @@ def _prepare_ngram(
         for name in reference
     }
     rows = _processed(steps, sources, files, _DOCUMENTS_PER_BLOCK).materialize()
-    funnel = _funnel(rows, steps)
-    _require_documents(funnel)
+    counted = _funnel(rows, steps)
+    require_documents(counted)
     kept = rows.filter(expr=f"reason == '{KEPT}'").sort(["stream", "hash", "id"])
     target = store / "ngram.arpa"
     task = ray.remote(num_cpus=_TASK_CPUS)(_train_ngram)
     ray.get(task.remote(tokenizer, config.quality.order, target, ngram_trainer(), *kept.to_arrow_refs()))
-    return str(target), funnel
+    return str(target), counted
 
 
 def _train_ngram(tokenizer: str, order: int, target: Path, trainer: Trainer, *blocks: pa.Table) -> None:
@@ -324,52 +325,9 @@ def _scorer(step: Step) -> Scorer:
 
 
 def _funnel(rows: ray.data.Dataset, steps: Mapping[str, Step]) -> dict[str, Any]:
-    """Per source: read, dropped by reason, kept and held out, in documents, bytes and tokens."""
-    totals: dict[str, Any] = {
-        name: {
-            "role": step.role,
-            "read": {"documents": 0, "bytes": 0},
-            "dropped": {},
-            "kept": {"documents": 0, "bytes": 0, "tokens": 0},
-            "heldout": {"documents": 0, "bytes": 0, "tokens": 0},
-        }
-        for name, step in steps.items()
-    }
-    for block in ray.get([_counts.remote(reference) for reference in rows.to_arrow_refs()]):
-        for stream, reason, documents, size, tokens in block:
-            name, split = stream.split("/")
-            source = totals[name]
-            source["read"]["documents"] += documents
-            source["read"]["bytes"] += size
-            if reason != KEPT:
-                dropped = source["dropped"].setdefault(reason, {"documents": 0, "bytes": 0})
-                dropped["documents"] += documents
-                dropped["bytes"] += size
-                continue
-            part = source["heldout" if split == "heldout" else "kept"]
-            for key, value in (("documents", documents), ("bytes", size), ("tokens", tokens)):
-                part[key] += value
-    return totals
-
-
-@ray.remote(num_cpus=_TASK_CPUS)
-def _counts(rows: pa.Table) -> list[tuple[str, str, int, int, int]]:
-    grouped = rows.group_by(["stream", "reason"]).aggregate([("count", "sum"), ("bytes", "sum"), ("tokens", "sum")])
-    columns = ["stream", "reason", "count_sum", "bytes_sum", "tokens_sum"]
-    return [tuple(row[c] for c in columns) for row in grouped.to_pylist()]
-
-
-def _require_documents(funnel: Mapping[str, Any]) -> None:
-    for name, source in funnel.items():
-        if source["kept"]["documents"] + source["heldout"]["documents"] == 0:
-            read, dropped = source["read"]["documents"], source["dropped"]
-            reasons = ", ".join(f"{reason} {count['documents']:,}" for reason, count in sorted(dropped.items()))
-            why = f"{read:,} read, all dropped ({reasons})" if read else "its files are empty"
-            raise UserError(
-                f"sources.{name}",
-                f"has no document left: {why}",
-                "check its paths and fields, or loosen curation.filters",
-            )
+    count = ray.remote(num_cpus=_TASK_CPUS)(count_rows)
+    counts = ray.get([count.remote(block) for block in rows.to_arrow_refs()])
+    return funnel({name: step.role for name, step in steps.items()}, chain.from_iterable(counts))
 
 
 @ray.remote(num_cpus=_TASK_CPUS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from pydantic import ValidationError
 from ground.config import Section
 from ground.errors import CorruptError
 from ground.files import canonical_json, digest_file, write_atomic
+from training.job import Record
 
-TAG, POSITION = "state", "position.json"
+TAG, POSITION, RECORDS = "state", "position.json", "records.json"
 
 
 class Position(Section):
@@ -34,8 +36,12 @@ class Position(Section):
     """Sequences seen of each source."""
 
 
-def save_checkpoint(engine: Any, folder: Path, position: Position) -> None:
-    """Write a checkpoint into ``folder``; all ranks call this together. The position file is written last."""
+def save_checkpoint(engine: Any, folder: Path, position: Position, records: Sequence[Record]) -> None:
+    """Write a checkpoint into ``folder``; all ranks call this together. The position file is written last.
+
+    Args:
+        records: what rank 0 reported lately. A driver that dies may have read none of it; the resumed run reports it again.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     engine.save_checkpoint(
         str(folder),
@@ -49,6 +55,7 @@ def save_checkpoint(engine: Any, folder: Path, position: Position) -> None:
     own = {file.name: digest_file(file) for file in sorted((folder / TAG).iterdir()) if _is_of(file.name, rank)}
     write_atomic(folder / _checksums(rank), canonical_json(own))
     if rank == 0:
+        write_atomic(folder / RECORDS, json.dumps(list(records)))
         write_atomic(folder / POSITION, canonical_json(position.model_dump()))
 
 
@@ -74,6 +81,20 @@ def load_checkpoint(engine: Any, folder: Path) -> Position:
     if loaded is None:
         raise CorruptError("checkpoint", f"{folder} holds no DeepSpeed state", "use an earlier one")
     return position
+
+
+def read_records(folder: Path) -> list[Record]:
+    """The records kept in a checkpoint.
+
+    Raises:
+        CorruptError: they cannot be read.
+    """
+    try:
+        records: list[Record] = json.loads((folder / RECORDS).read_text())
+    except (OSError, ValueError) as error:
+        reason = type(error).__name__
+        raise CorruptError("checkpoint", f"{folder / RECORDS} is damaged ({reason})", "use an earlier one") from None
+    return records
 
 
 def _checksums(rank: int) -> str:

@@ -16,7 +16,7 @@ from ground.errors import UserError
 from pipelines.permutation import derive_key
 from pipelines.plan import Plan
 from pipelines.store import TokenStore
-from training.checkpoint import Position, load_checkpoint, save_checkpoint
+from training.checkpoint import Position, load_checkpoint, read_records, save_checkpoint
 from training.engine import build_engine, gradient_norm, resolve_precision, set_learning_rate
 from training.evaluation import HeldOut, evaluation_steps
 from training.export import export_model
@@ -25,6 +25,8 @@ from training.flops import device_peak, flops_per_token, measure_cpu_peak
 from training.job import Job, Outcome, Record, Reporter
 from training.model import build_model, causal_loss, model_shape
 from training.schedule import learning_rate
+
+_UNSETTLED_MS = 60_000  # records older than this have long been taken by the driver, which asks twice a second
 
 
 def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | None = None) -> Outcome:
@@ -51,11 +53,17 @@ def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | 
     engine = build_engine(model, settings, world=world, device=device)
 
     step, seen = 0, Counter(dict.fromkeys(plan.sources, 0))
+    recent: list[Record] = []  # rank 0: what the driver may not have on disk yet
     if resume is not None:
         position = load_checkpoint(engine, resume)
         if position.job_digest != job.digest():
-            raise UserError(f"run {job.name}", f"{resume} belongs to a run with other settings", "give the run another name")
+            raise UserError(
+                f"run {job.name}", f"{resume} belongs to a run with other settings", "give the run another name"
+            )
         step, seen = position.step, Counter(position.shares)
+        recent = read_records(resume) if rank == 0 else []
+        for kept in recent:
+            reporter.record(kept)
     speed = _Speed(job, world, device, store.manifest.vocabulary)
     evaluate_at = set(evaluation_steps(plan.steps, job.evaluation.points))
     checkpoint_every = _steps_between(settings.checkpoint_tokens, settings.global_batch_tokens, plan.steps)
@@ -66,7 +74,8 @@ def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | 
 
     def report(metrics: dict[str, float]) -> None:
         if rank == 0:
-            reporter.record(record(metrics))
+            recent.append(record(metrics))
+            reporter.record(recent[-1])
 
     if step == 0:
         report(held_out.measure(engine, rank=rank, world=world, device=device))
@@ -99,7 +108,8 @@ def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | 
             position = Position(
                 step=step, tokens=step * settings.global_batch_tokens, job_digest=job.digest(), shares=dict(seen)
             )
-            save_checkpoint(engine, folder, position)
+            save_checkpoint(engine, folder, position, recent)
+            recent = [kept for kept in recent if kept["time_ms"] > recent[-1]["time_ms"] - _UNSETTLED_MS]
             reporter.checkpointed(folder, record({}))
     target = Path(job.folder) / "model"
     export_model(engine, store.tokenizer_path, target, zero_stage=settings.zero_stage)

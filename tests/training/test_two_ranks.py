@@ -46,6 +46,6 @@ def test_two_workers_compute_what_one_does_and_resume_exactly(
 
     checkpoint = tmp_path / "whole" / "checkpoints" / "step-8"
     again = run_ranks(tiny_job(store, tmp_path / "again", **changes), 2, resume=checkpoint)
-    assert numbers(again) == numbers(records, after=8)
+    assert numbers(again) == numbers(records)
     whole, resumed = (digest_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "again"))
     assert whole == resumed
