@@ -10,7 +10,7 @@ import pyarrow as pa
 from pipelines.config import Role
 from pipelines.store import Manifest, Split, StoredSource, Stream, TokenStore, seal, token_dtype
 from pipelines.store_writer import DOCUMENT_SCHEMA, write_shard
-from pipelines.tokenizer import save_tokenizer, train_tokenizer
+from pipelines.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 
 _DOCUMENT_TOKENS = 500
 
@@ -35,7 +35,7 @@ def random_store(folder: Path, tokens: dict[str, tuple[Role, int]], *, vocabular
         vocabulary=vocabulary,
         end_of_document=0,
         shard_tokens=max(heldout, *(count for _, count in tokens.values())),
-        tokenizer_digest="0" * 32,
+        tokenizer_digest=load_tokenizer(str(folder / "tokenizer")).digest,
         sources=sources,
         lineage={},
         funnel={},

@@ -109,8 +109,8 @@ def _train_one(plan: Planned, job: Job, tracker: Tracker, parent: RunLog, store:
     return finished
 
 
-def report_recipe(recipe: Recipe) -> Path:
-    """Write the HTML report and the plots of all finished runs, and log them to MLflow."""
+def report_recipe(recipe: Recipe, *, show: bool = True) -> Path:
+    """Write the HTML report and the plots of all finished runs, and log them to MLflow; ``show``: the table here too."""
     store = TokenStore.open(recipe.store_folder)
     planned = plan_runs(recipe, device="cpu", peak_flops=None)
     finished = []
@@ -129,7 +129,8 @@ def report_recipe(recipe: Recipe) -> Path:
     with _parent_run(tracker, recipe, store) as parent:
         for file in files:
             parent.artifact(file, "report" if file.suffix == ".html" else "plots")
-    show_results(finished, {name: source.role for name, source in store.manifest.sources.items()})
+    if show:
+        show_results(finished, {name: source.role for name, source in store.manifest.sources.items()})
     console.print(f"report {folder / 'report.html'}; the same in MLflow, run {recipe.name!r}, under Artifacts")
     return folder / "report.html"
 

@@ -41,7 +41,7 @@ def run_demo(work: Path, *, fresh: bool) -> Path:
     _step(3, "plan and train: three runs from the same base model at the same token budget (about 8 min)")
     train_recipe(recipe)
     _step(4, "report: HTML and plots, also logged to MLflow (about 10 s)")
-    page = report_recipe(recipe)
+    page = report_recipe(recipe, show=False)  # the table stands above already
     console.print(
         f"done in {duration(time.perf_counter() - started)}. Browse the runs with: steady ui {_shown(_RECIPE)}"
     )

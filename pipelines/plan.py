@@ -256,10 +256,7 @@ class Plan:
         """Sequences of the source in each epoch of the run; the last may be partial."""
         end = self.steps * self.batch_sequences
         edges = [*range(0, end, self.epoch_sequences), end]
-        return [
-            self._interleaving.count(index, b) - self._interleaving.count(index, a)
-            for a, b in pairwise(edges)
-        ]
+        return [self._interleaving.count(index, b) - self._interleaving.count(index, a) for a, b in pairwise(edges)]
 
     def _domain(self, index: int, name: str, positions: Indices, ordinal: Indices) -> Indices:
         pool = self._pools[name]

@@ -22,7 +22,7 @@ def evaluation_steps(steps: int, points: int) -> list[int]:
         points: even measurements over the whole run.
     """
     even = max(1, steps // points)
-    chosen = {0, steps, *range(even, steps, even)}
+    chosen = {0, steps, *range(even, steps - even // 2, even)}  # the last even one may stand beside the end
     step = 1
     while step < min(even, steps):
         chosen.add(step)

@@ -22,7 +22,20 @@ from pipelines.tokenizer import load_tokenizer
 pytestmark = pytest.mark.slow
 
 GOOD = ["fever", "cough", "pain", "swelling", "infection", "treatment", "dose", "patient", "chronic", "tissue", "lung"]
-ODD = ["coupon", "basket", "login", "cookie", "banner", "scroll", "click", "menu", "widget", "footer", "header", "promo"]
+ODD = [
+    "coupon",
+    "basket",
+    "login",
+    "cookie",
+    "banner",
+    "scroll",
+    "click",
+    "menu",
+    "widget",
+    "footer",
+    "header",
+    "promo",
+]
 
 
 def write_corpora(folder: Path) -> dict[str, dict[str, Any]]:
