@@ -34,7 +34,8 @@ def test_base_and_end_are_measured_and_the_number_is_bounded(steps: int, points:
     assert (chosen[0], chosen[-1]) == (0, steps)
     assert chosen == sorted(set(chosen))
     assert len(chosen) <= 2 * points + math.log2(steps) + 3
-    assert max(b - a for a, b in pairwise(chosen)) <= max(1, steps // points) + 1
+    even = max(1, steps // points)
+    assert max(b - a for a, b in pairwise(chosen)) <= even + even // 2 + 1
 
 
 @pytest.fixture(scope="module")
