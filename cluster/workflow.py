@@ -173,7 +173,9 @@ def open_tracker(recipe: Recipe) -> Tracker:
         recipe.tracking.resolved_uri(recipe.work_folder),
         recipe.tracking.experiment or recipe.name,
         description=recipe.description,
-        tags={"mlflow.experimentKind": "custom_model_development"},  # MLflow opens its pages for training, not for agents
+        tags={
+            "mlflow.experimentKind": "custom_model_development"
+        },  # MLflow opens its pages for training, not for agents
     )
 
 
