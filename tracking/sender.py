@@ -88,7 +88,7 @@ class Sender:
         wait_s = self._first_wait_s
         failing = False
         while True:
-            if not failing:
+            if not failing and not self._closing.is_set():
                 self._work.wait()
             self._work.clear()
             try:
@@ -108,9 +108,11 @@ class Sender:
                 failing, wait_s = False, self._first_wait_s
             left_s = self._deadline - time.monotonic()
             if self._closing.is_set():
-                if not failing or left_s <= 0:
+                # Records may have come between the last read and the closing: done is when nothing remains.
+                if left_s <= 0 or (not failing and not self._spool.remaining):
                     return
-                time.sleep(min(self._first_wait_s, left_s))
+                if failing:
+                    time.sleep(min(self._first_wait_s, left_s))
             else:
                 self._closing.wait(wait_s if failing else self._interval_s)
                 wait_s = min(2 * wait_s, self._longest_wait_s) if failing else wait_s
