@@ -30,6 +30,8 @@ class Position(Section):
     """Optimiser steps done."""
     tokens: int
     """Tokens seen."""
+    seconds: float
+    """Time spent in optimiser steps so far, over all starts."""
     job_digest: str
     """Digest of everything that determines the run."""
     shares: dict[str, int]

@@ -84,4 +84,4 @@ class Outcome:
     model: Path
     """Hugging Face folder of the final model."""
     seconds: float
-    """Time spent in optimiser steps since the last start."""
+    """Time spent in optimiser steps, over all starts."""

@@ -52,7 +52,7 @@ def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | 
     held_out = HeldOut(store, job.evaluation, length=settings.sequence_length, micro_batch=settings.micro_batch)
     engine = build_engine(model, settings, world=world, device=device)
 
-    step, seen = 0, Counter(dict.fromkeys(plan.sources, 0))
+    step, seconds, seen = 0, 0.0, Counter(dict.fromkeys(plan.sources, 0))
     recent: list[Record] = []  # rank 0: what the driver may not have on disk yet
     if resume is not None:
         position = load_checkpoint(engine, resume)
@@ -60,7 +60,7 @@ def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | 
             raise UserError(
                 f"run {job.name}", f"{resume} belongs to a run with other settings", "give the run another name"
             )
-        step, seen = position.step, Counter(position.shares)
+        step, seconds, seen = position.step, position.seconds, Counter(position.shares)
         recent = read_records(resume) if rank == 0 else []
         for kept in recent:
             reporter.record(kept)
@@ -79,7 +79,6 @@ def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | 
 
     if step == 0:
         report(held_out.measure(engine, rank=rank, world=world, device=device))
-    seconds = 0.0
     while step < plan.steps:
         started = time.perf_counter()
         rate = learning_rate(settings.schedule, settings.learning_rate, step, plan.steps)
@@ -106,7 +105,11 @@ def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | 
         if step % checkpoint_every == 0 and step < plan.steps:
             folder = reporter.checkpoint_folder(step)
             position = Position(
-                step=step, tokens=step * settings.global_batch_tokens, job_digest=job.digest(), shares=dict(seen)
+                step=step,
+                tokens=step * settings.global_batch_tokens,
+                seconds=seconds,
+                job_digest=job.digest(),
+                shares=dict(seen),
             )
             save_checkpoint(engine, folder, position, recent)
             recent = [kept for kept in recent if kept["time_ms"] > recent[-1]["time_ms"] - _UNSETTLED_MS]

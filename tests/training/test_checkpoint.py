@@ -65,3 +65,10 @@ def test_a_flipped_bit_in_any_file_is_found_and_named(store: TokenStore, copy: P
 def test_a_checkpoint_of_another_run_is_refused(store: TokenStore, copy: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="belongs to a run with other settings"):
         run_tiny(store, tmp_path / "run", resume=copy, **{**SHORT, "learning_rate": 1e-4})
+
+
+def test_a_resumed_run_counts_the_time_of_all_its_starts(store: TokenStore, copy: Path, tmp_path: Path) -> None:
+    position = json.loads((copy / POSITION).read_text())
+    (copy / POSITION).write_text(json.dumps(position | {"seconds": 1000.0}))
+    outcome = run_tiny(store, tmp_path / "run", resume=copy, **SHORT)[1]
+    assert 1000.0 < outcome.seconds < 1500.0
