@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import fsspec
 
 from ground.errors import UserError
 
-Kind = Literal["jsonl", "parquet", "text"]
+Format = Literal["auto", "jsonl", "parquet", "arrow", "text", "warc", "huggingface"]
+"""What a recipe may say of a source's files."""
+Kind = Literal["jsonl", "json", "parquet", "arrow", "text", "warc"]
+"""``json``: JSON lines, or one array, which a file tells by its first character."""
+Compression = Literal["gz", "zst"]
 
 _KINDS: dict[str, Kind] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
-    ".json": "jsonl",
+    ".json": "json",
     ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
     ".txt": "text",
     ".md": "text",
+    ".warc": "warc",
+    ".wet": "warc",
 }
-_COMPRESSIONS = {".gz": "gz", ".zst": "zst"}
+_COMPRESSIONS: dict[str, Compression] = {".gz": "gz", ".zst": "zst"}
+_BESIDE_DATA = {"state.json", "dataset_info.json", "dataset_dict.json"}  # what `datasets` writes beside its Arrow files
 URL_ERRORS = (OSError, ValueError, ImportError)
 """What fsspec raises: no file or access (OSError), no such protocol (ValueError), a missing package (ImportError)."""
 
@@ -28,14 +39,16 @@ URL_ERRORS = (OSError, ValueError, ImportError)
 def expand_paths(paths: Sequence[str], field: str) -> list[str]:
     """Every file that ``paths`` mean, sorted, each once.
 
-    A folder stands for all files below it with a known ending, hidden ones left out; a glob (``*``, ``?``, ``[]``,
-    ``**``) for the files that match; a path that exists is taken as it is, whatever signs it contains.
+    A folder stands for all files below it with a known ending, hidden ones and what `datasets` writes beside its
+    Arrow files left out; a glob (``*``, ``?``, ``[]``, ``**``) for the files that match; a path that exists is taken as it
+    is, whatever signs it contains.
 
     Args:
         field: recipe field that holds the paths (``sources.<name>.paths``), for errors.
 
     Raises:
-        UserError: a file is missing, a glob or folder matches nothing, or a URL cannot be reached.
+        UserError: a file is missing, a glob or folder matches nothing, a folder or URL cannot be read, or the name of a file
+            is no Unicode.
     """
     files: set[str] = set()
     for path in paths:
@@ -45,10 +58,15 @@ def expand_paths(paths: Sequence[str], field: str) -> list[str]:
                 field, f"{path!r} matches no file", f"check it; known endings: {', '.join(_KINDS)} (+ .gz, .zst)"
             )
         files.update(found)
+    for file in files:
+        try:
+            file.encode()
+        except UnicodeEncodeError:
+            raise UserError(field, f"the name of {file!a} is not UTF-8", "rename the file") from None
     return sorted(files)
 
 
-def file_format(file: str, chosen: Literal["auto", "jsonl", "parquet", "text"], field: str) -> tuple[Kind, str | None]:
+def file_format(file: str, chosen: Format, field: str) -> tuple[Kind, Compression | None]:
     """Format of a file and its compression (``gz``, ``zst`` or None).
 
     Args:
@@ -59,12 +77,15 @@ def file_format(file: str, chosen: Literal["auto", "jsonl", "parquet", "text"], 
     """
     suffixes = [suffix.lower() for suffix in Path(file).suffixes]
     compression = _COMPRESSIONS.get(suffixes[-1]) if suffixes else None
-    if chosen != "auto":
-        return chosen, compression
     ending = suffixes[:-1] if compression else suffixes
     kind = _KINDS.get(ending[-1]) if ending else None
+    if chosen == "huggingface":
+        return "arrow", compression
+    if chosen != "auto" and not (chosen == "jsonl" and kind == "json"):
+        return chosen, compression
     if kind is None:
-        raise UserError(f"{field}.format", f"the ending of {file} tells no format", "set it to jsonl, parquet or text")
+        mend = "set it to jsonl, parquet, arrow, text or warc"
+        raise UserError(f"{field}.format", f"the ending of {file} tells no format", mend)
     return kind, compression
 
 
@@ -79,9 +100,7 @@ def _expand_local(pattern: str, field: str) -> list[str]:
     path = Path(pattern).expanduser()
     try:
         if path.is_dir():
-            return [
-                str(file) for file in path.rglob("*") if file.is_file() and _is_corpus(file.relative_to(path).parts)
-            ]
+            return [str(file) for file in _files_below(path) if _is_corpus(file.relative_to(path).parts)]
         if path.is_file():
             return [str(path)]
         if not any(sign in pattern for sign in "*?["):
@@ -89,9 +108,37 @@ def _expand_local(pattern: str, field: str) -> list[str]:
                 field, f"there is no file {pattern!r}", "check the path; relative ones start at the working folder"
             )
         anchor = Path(path.anchor)
+        _require_readable(path)
         return [str(file) for file in anchor.glob(str(path.relative_to(anchor))) if file.is_file()]
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or "**" glued to a name
         raise UserError(field, f"{pattern!r} cannot be read ({error})", "check the path") from None
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Like ``Path.rglob``, which passes over folders it may not read without a word."""
+    for below, _, names in os.walk(folder, onerror=_refuse):
+        yield from (file for name in names if (file := Path(below, name)).is_file())
+
+
+def _require_readable(pattern: Path) -> None:
+    """A glob passes over folders it may not read without a word: look into each of those on its way."""
+    fixed = pattern
+    while any(sign in str(fixed) for sign in "*?["):
+        fixed = fixed.parent
+    if "**" in pattern.parts:
+        deque(os.walk(fixed, onerror=_refuse), maxlen=0)
+        return
+    between = pattern.relative_to(fixed).parts[:-1]
+    folders = [fixed]
+    for length in range(len(between) + 1):
+        for folder in folders:
+            if folder.is_dir():
+                os.scandir(folder).close()
+        folders = list(fixed.glob("/".join(between[: length + 1]))) if length < len(between) else []
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise error
 
 
 def _expand_url(url: str, field: str) -> list[str]:
@@ -116,4 +163,5 @@ def _expand_url(url: str, field: str) -> list[str]:
 
 def _is_corpus(parts: Sequence[str]) -> bool:
     """Whether a file below a folder belongs to the corpus: a known ending, and nothing hidden on the way to it."""
-    return _has_known_ending(parts[-1]) and not any(part.startswith(".") for part in parts)
+    hidden = any(part.startswith(".") for part in parts)
+    return _has_known_ending(parts[-1]) and not hidden and parts[-1] not in _BESIDE_DATA

@@ -7,6 +7,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 import fsspec
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 1 << 17  # zstd's own block; what repeats itself grows a thousandfold when decompressed
 _LARGEST_WINDOW = 1 << 31  # what `zstd --ultra --long=31` writes
-_UNREADABLE = (EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException, *URL_ERRORS)
+UNREADABLE = (EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException, *URL_ERRORS)
+"""What reading a broken file raises."""
 
 
 @contextmanager
@@ -46,10 +48,34 @@ def open_stream(file: str, compression: str | None, field: str) -> Iterator[IO[b
                     yield reader
             else:
                 yield raw
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         mend = "check that it is complete and that its ending tells its format"
         raise UserError(f"{field}.paths", f"cannot read {file} ({reason})", mend) from None
+
+
+@contextmanager
+def open_arrow(file: str, compression: str | None, field: str, *, mapped: bool = False) -> Iterator[pa.NativeFile]:
+    """A file for Arrow's readers, which jump about in it.
+
+    Args:
+        mapped: map a local file into memory, so that what is not looked at is not read.
+
+    Raises:
+        UserError: as for ``open_stream``; or the file is compressed as a whole.
+    """
+    if compression is not None:
+        mend = "decompress it: Parquet and Arrow files are compressed inside"
+        raise UserError(f"{field}.paths", f"{file} cannot be read in parts", mend)
+    with open_stream(file, None, field) as raw:
+        if "://" in file:
+            yield pa.PythonFile(raw, mode="r")
+        elif mapped and Path(file).stat().st_size:
+            with pa.memory_map(file) as source:
+                yield source
+        else:
+            with pa.OSFile(file) as source:
+                yield source
 
 
 def file_digest(file: str, field: str = "sources") -> str:
