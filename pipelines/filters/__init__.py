@@ -1,32 +1,24 @@
-"""Filters: which documents may stay, each in a file of its own. They read the text only and keep no state."""
+"""Filters and repairs: which documents may stay and what is mended in them, each in a file of its own.
+
+They read the text only and keep no state, so that a document's fate is the same in any batch, on any worker.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from pipelines.filters.base import Filter, Repair, Step
+from pipelines.filters.batch import FilterBatch
+from pipelines.filters.config import FilterConfig
+from pipelines.filters.pipeline import FilterPipeline, build_steps
+from pipelines.filters.presets import Preset, resolve_filters
 
-from pipelines.config import FilterConfig
-from pipelines.filters.base import Filter
-from pipelines.filters.encoding import EncodingFilter
-from pipelines.filters.length import LengthFilter
-from pipelines.filters.letters import LetterFilter
-from pipelines.filters.repetition import RepeatedLinesFilter
-
-__all__ = ["Filter", "build_filters", "first_reason"]
-
-
-def build_filters(config: FilterConfig) -> list[Filter]:
-    """The filters of a configuration, cheapest first: a document is counted under the first that drops it."""
-    return [
-        LengthFilter(config.min_characters, config.max_characters),
-        EncodingFilter(config.max_replacement_share),
-        LetterFilter(config.min_letter_share),
-        RepeatedLinesFilter(config.max_line_repetition),
-    ]
-
-
-def first_reason(filters: Iterable[Filter], text: str) -> str | None:
-    """Reason of the first filter that drops ``text``, or None when all keep it."""
-    for keep_or_reason in filters:
-        if (reason := keep_or_reason(text)) is not None:
-            return reason
-    return None
+__all__ = [
+    "Filter",
+    "FilterBatch",
+    "FilterConfig",
+    "FilterPipeline",
+    "Preset",
+    "Repair",
+    "Step",
+    "build_steps",
+    "resolve_filters",
+]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import string
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from pipelines.filters.batch import FilterBatch
+
 _LETTERS = string.ascii_letters.encode()
-_SPACES = string.whitespace.encode()
+_SPACES = bytes(code for code in range(0x80) if chr(code).isspace())
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +25,27 @@ class LetterFilter:
     minimum_share: float
     name: str = "letters"
 
-    def __call__(self, text: str) -> str | None:
-        letters, visible = _count_ascii(text.encode()) if text.isascii() else _count(text)
-        return "few_letters" if letters < self.minimum_share * visible else None
+    def reasons(self, batch: FilterBatch) -> Sequence[str]:
+        return [self._reason(data) for data in batch.encoded]
+
+    def _reason(self, data: bytes) -> str:
+        letters, visible = count_letters(data)
+        return "few_letters" if letters < self.minimum_share * visible else ""
 
 
-def _count_ascii(data: bytes) -> tuple[int, int]:
-    """Letters and visible characters. Deleting bytes is the fastest way to count them."""
+def count_letters(data: bytes) -> tuple[int, int]:
+    """Letters and visible characters of a text in UTF-8. Deleting bytes is the fastest way to count them."""
     visible = data.translate(None, _SPACES)
-    return len(visible) - len(visible.translate(None, _LETTERS)), len(visible)
-
-
-def _count(text: str) -> tuple[int, int]:
-    letters = visible = 0
-    for character, count in Counter(text).items():
-        kind = _kind(character)
-        letters += count if kind == "letter" else 0
-        visible += count if kind != "space" else 0
-    return letters, visible
+    others = visible.translate(None, _LETTERS)
+    letters, size = len(visible) - len(others), len(visible)
+    if not others.isascii():
+        size -= len(others)
+        beyond = Counter(others.decode())  # what is left of the text is short, except in other scripts
+        for character, count in beyond.items():
+            kind = _kind(character)
+            letters += count if kind == "letter" else 0
+            size += count if kind != "space" else 0
+    return letters, size
 
 
 @lru_cache(maxsize=1 << 16)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from pipelines.filters.batch import FilterBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +18,14 @@ class RepeatedLinesFilter:
     maximum_share: float
     name: str = "repeated_lines"
 
-    def __call__(self, text: str) -> str | None:
+    def reasons(self, batch: FilterBatch) -> Sequence[str]:
+        return [self._reason(text) for text in batch.texts]
+
+    def _reason(self, text: str) -> str:
         lines = [stripped for line in text.splitlines() if (stripped := line.strip())]
         unique = set(lines)
         if len(unique) == len(lines):
-            return None
+            return ""
         characters = sum(map(len, lines))
         repeated = characters - sum(map(len, unique))
-        return "repeated_lines" if repeated > self.maximum_share * characters else None
+        return "repeated_lines" if repeated > self.maximum_share * characters else ""
