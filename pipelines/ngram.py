@@ -31,7 +31,7 @@ _UNKNOWN = "<unk>"
 _LARGEST_DISCOUNT, _USUAL_DISCOUNT = 0.95, 0.75
 _LMPLZ_MEMORY = "25%"
 
-Ids = Sequence[int] | npt.NDArray[np.uint32]
+Ids = Sequence[int] | Sequence[str] | npt.NDArray[np.uint32]
 Trainer = Literal["lmplz", "kaldingram"]
 
 
@@ -47,7 +47,7 @@ def train_ngram(sequences: Iterable[Ids], order: int, path: Path, trainer: Train
     million tokens at order 3 and 25 s at order 5; lmplz is faster by far and works on disk.
 
     Args:
-        sequences: token ids of each document, without end-of-document token; empty ones are left out.
+        sequences: token ids (or words) of each document, without end-of-document token; empty ones are left out.
         order: the largest n.
         path: ARPA file to write.
         trainer: absent: ``ngram_trainer()``.
@@ -120,6 +120,17 @@ class NgramModel:
             total = math.fsum(self._unknown_log10 if unknown else log10 for log10, _, unknown in scores)
         return -total / (len(words) + 1)
 
+    def log10s(self, ids: Ids) -> npt.NDArray[np.float64]:
+        """[tokens + 1] log10 probability of each token and of the end, unknown ones at the price asked."""
+        scores = self._model.full_scores(" ".join(_words(ids)))
+        return np.array([self._unknown_log10 if unknown else log10 for log10, _, unknown in scores])
+
+    def unigram_log10(self, token: int) -> float:
+        """log10 probability of a token without any context."""
+        state, out = kenlm.State(), kenlm.State()
+        self._model.NullContextWrite(state)
+        return float(self._model.BaseScore(state, str(token), out))
+
     def _knows(self, word: str) -> bool:
         known = self._known.get(word)
         if known is None:
@@ -136,7 +147,7 @@ def _train_lmplz(program: str, lines: Iterable[str], order: int, path: Path) -> 
     # In the target's own folder: temporary space must hold gigabytes for a large reference, and a rename stays atomic.
     with tempfile.TemporaryDirectory(prefix=".lmplz-", dir=path.parent) as folder:
         text, arpa = Path(folder, "text"), Path(folder, "arpa")
-        with open(text, "w", encoding="ascii") as file:
+        with open(text, "w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
         command = [program, "--order", str(order), "--text", str(text), "--arpa", str(arpa), "--discount_fallback"]
         command += ["--memory", _LMPLZ_MEMORY, "--temp_prefix", f"{folder}/"]
@@ -159,7 +170,7 @@ def _train_kaldingram(lines: Iterable[str], order: int) -> bytes:
         counts.cal_bow()
         arpa = io.StringIO()
         counts.print_as_arpa(arpa)
-    return _with_unknown(arpa.getvalue()).encode("ascii")
+    return _with_unknown(arpa.getvalue()).encode()
 
 
 @contextlib.contextmanager

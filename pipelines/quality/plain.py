@@ -1,4 +1,4 @@
-"""How good a document is: its perplexity under an n-gram model trained on reference text (lower is better)."""
+"""Plain perplexity by KenLM, one document at a time: what ``curate`` uses until it trains models by folder."""
 
 from __future__ import annotations
 

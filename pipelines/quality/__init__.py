@@ -1,0 +1,21 @@
+"""How good a document is, for ranking the domain sources: lower scores are better.
+
+``train_scorer`` makes a model folder from reference (and general) text, ``load_scorer`` reads it in every process.
+"""
+
+from pipelines.quality.config import QualityConfig
+from pipelines.quality.model import load_scorer, model_digest, train_scorer
+from pipelines.quality.plain import QualityScorer, train_quality_model
+from pipelines.quality.preview import preview
+from pipelines.quality.scorers import Scorer
+
+__all__ = [
+    "QualityConfig",
+    "QualityScorer",
+    "Scorer",
+    "load_scorer",
+    "model_digest",
+    "preview",
+    "train_quality_model",
+    "train_scorer",
+]
