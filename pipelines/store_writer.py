@@ -11,7 +11,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ground.files import digest_bytes, write_atomic
+from pipelines.pieces import START
 from pipelines.store import Shard, Split, shard_stem
+
+METADATA = pa.field("metadata", pa.string())
+"""Optional column of the documents: what the source said of a document beside its text, as JSON; null for nothing."""
 
 DOCUMENT_SCHEMA = pa.schema(
     [
@@ -35,24 +39,39 @@ def write_shard(
     documents: pa.Table,
     tokens: NDArray[Any],
     dtype: str,
+    targets: NDArray[np.bool_] | None = None,
 ) -> Shard:
     """Write shard ``index`` of a stream: its tokens ``index * shard_tokens ..`` and the documents that start there.
 
     Args:
-        documents: columns of ``DOCUMENT_SCHEMA``, at least every document with a token in the shard, in stream order.
+        documents: columns of ``DOCUMENT_SCHEMA`` and perhaps ``METADATA``, at least every document with a token in the
+            shard, in stream order.
         tokens: the token ids of exactly these documents, joined, int of shape [sum of their lengths].
         dtype: ``uint16`` or ``uint32``.
+        targets: where the loss counts, bool of the same shape as ``tokens``; absent: everywhere, and no mask is written.
     """
     starts = documents.column("start").to_numpy()
     first = index * shard_tokens
     skip = first - int(starts[0])
     assert skip >= 0, (source, split, index)
-    data = tokens[skip : skip + shard_tokens].astype(np.dtype(dtype).newbyteorder("<")).tobytes()
+    span = slice(skip, skip + shard_tokens)
+    data = tokens[span].astype(np.dtype(dtype).newbyteorder("<")).tobytes()
     size = len(data) // np.dtype(dtype).itemsize
     stem = shard_stem(store, source, split, index)
     write_atomic(stem.with_suffix(".tokens"), data)
-    here = documents.filter(pa.array((starts >= first) & (starts < first + size)))
-    here = here.select(DOCUMENT_SCHEMA.names).cast(DOCUMENT_SCHEMA).combine_chunks()
+    mask = None
+    if targets is not None:
+        assert targets.shape == tokens.shape, (targets.shape, tokens.shape)
+        mask = targets[span].astype(np.uint8).tobytes()
+        write_atomic(stem.with_suffix(".targets"), mask)
+    starting = (starts >= first) & (starts < first + size)
+    positions = (starts[starting] - first).astype(START).tobytes()
+    write_atomic(stem.with_suffix(".starts"), positions)
+    here = documents.filter(pa.array(starting))
+    schema = DOCUMENT_SCHEMA
+    if METADATA.name in here.column_names and here.column(METADATA.name).null_count < here.num_rows:
+        schema = schema.append(METADATA)
+    here = here.select(schema.names).cast(schema).combine_chunks()
     sink = pa.BufferOutputStream()
     # Fixed settings and no pandas metadata: the same documents give the same bytes.
     pq.write_table(
@@ -61,5 +80,10 @@ def write_shard(
     table_bytes = sink.getvalue().to_pybytes()
     write_atomic(stem.with_suffix(".docs.parquet"), table_bytes)
     return Shard(
-        tokens=size, digest=digest_bytes(data), documents=here.num_rows, documents_digest=digest_bytes(table_bytes)
+        tokens=size,
+        digest=digest_bytes(data),
+        documents=here.num_rows,
+        documents_digest=digest_bytes(table_bytes),
+        starts_digest=digest_bytes(positions),
+        targets_digest=None if mask is None else digest_bytes(mask),
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +17,7 @@ from ground.errors import CorruptError, UserError
 from pipelines.config import Role
 from pipelines.store import Split, TokenStore, token_dtype
 from tests.helpers.stores import make_store, random_documents, whole_stream
+from tests.pipelines.test_store_writer import write_documents
 
 SOURCES: dict[str, tuple[Role, int]] = {"med": ("domain", 3000), "wiki": ("general", 1000)}
 SHARD = 256
@@ -24,6 +28,9 @@ FILES = [
     "med/train-00011.tokens",
     "med/train-00003.docs.parquet",
     "med/heldout-00000.tokens",
+    "med/train-00004.starts",
+    "tokenizer/tokenizer.json",
+    "tokenizer/tokenizer_config.json",
     "wiki/train-00002.tokens",
     "wiki/heldout-00001.docs.parquet",
 ]
@@ -32,6 +39,14 @@ FILES = [
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
     return make_store(tmp_path_factory.mktemp("store"), SOURCES, shard_tokens=SHARD, heldout_tokens=500)
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> tuple[TokenStore, Any]:
+    """A store of one source with a target mask, and the mask."""
+    mask = np.random.default_rng(0).random(3000) < 0.5
+    folder = tmp_path_factory.mktemp("masked")
+    return write_documents(folder, random_documents(3000, 300, 0), shard_tokens=SHARD, targets=mask), mask
 
 
 @pytest.fixture
@@ -164,8 +179,84 @@ def test_a_missing_manifest_is_found(copy: Path) -> None:
 def test_another_format_is_refused(copy: Path) -> None:
     from ground.files import digest_bytes
 
-    text = (copy / "manifest.json").read_text().replace('"format": 1', '"format": 2')
+    text = (copy / "manifest.json").read_text().replace('"format": 2', '"format": 1')
     (copy / "manifest.json").write_text(text)
     (copy / "COMPLETE").write_text(digest_bytes(text) + "\n")
     with pytest.raises(CorruptError, match="another version of the store format"):
         TokenStore.open(copy)
+
+
+@given(st.data(), st.sampled_from(["med", "wiki"]), st.sampled_from(["train", "heldout"]), st.integers(1, 400))
+def test_document_starts_follow_the_ends_of_documents(
+    store: TokenStore, data: st.DataObject, source: str, split: Split, length: int
+) -> None:
+    joined = whole_stream(SOURCES, source, split, heldout_tokens=500)
+    expected = np.flatnonzero(np.concatenate([[True], joined[:-1] == 0]))  # 0 ends a document and stands nowhere else
+    indices = data.draw(st.lists(st.integers(0, len(joined) // length - 1), max_size=8))
+    found = store.document_starts(source, np.array(indices, dtype=np.int64), length, split)
+    assert len(found) == len(indices)
+    for starts, index in zip(found, indices, strict=True):
+        inside = expected[(expected >= index * length) & (expected < (index + 1) * length)] - index * length
+        assert starts.dtype == np.int32
+        assert starts.tolist() == inside.tolist()
+
+
+def test_a_piece_in_which_no_document_starts(tmp_path: Path) -> None:
+    one = write_documents(tmp_path, [np.array([5] * 999 + [0]), np.array([6, 0])], shard_tokens=128)
+    assert (tmp_path / "med/train-00003.starts").stat().st_size == 0
+    starts = one.document_starts("med", np.array([0, 1, 3, 7, 8]), 111)
+    assert [found.tolist() for found in starts] == [[0], [], [], [], []]
+    assert one.document_starts("med", np.array([0]), 1002)[0].tolist() == [0, 1000]
+    assert one.document_starts("med", np.array([9]), 100)[0].tolist() == []
+    assert one.document_starts("med", np.array([500]), 2)[0].tolist() == [0]
+
+
+@given(st.data(), st.integers(1, 300))
+def test_targets_are_slices_of_the_mask(masked: tuple[TokenStore, Any], data: st.DataObject, length: int) -> None:
+    store, mask = masked
+    indices = data.draw(st.lists(st.integers(0, len(mask) // length - 1), max_size=8))
+    found = store.targets("med", np.array(indices, dtype=np.int64), length)
+    assert found.dtype == np.bool_ and found.shape == (len(indices), length)
+    for row, index in zip(found, indices, strict=True):
+        assert (row == mask[index * length : (index + 1) * length]).all()
+
+
+def test_without_a_mask_every_token_is_a_target(masked: tuple[TokenStore, Any], store: TokenStore) -> None:
+    assert store.targets("med", np.array([0, 3]), 100).all()
+    assert (masked[0].has_targets("med"), store.has_targets("med")) == (True, False)
+
+
+@pytest.mark.parametrize("index", [-1, 46, 10**9])
+def test_starts_and_targets_outside_the_stream_are_refused(
+    store: TokenStore, masked: tuple[TokenStore, Any], index: int
+) -> None:
+    indices = np.array([45, index])
+    for read in (store.document_starts, store.targets, masked[0].targets):
+        with pytest.raises(IndexError):
+            read("med", indices, 65)
+
+
+def test_a_store_travels_without_its_maps(store: TokenStore) -> None:
+    store.window("med", 0, 100)
+    store.document_starts("med", np.array([0]), 100)
+    sent = pickle.dumps(store)
+    assert len(sent) < 20_000
+    again = pickle.loads(sent)
+    assert again == store
+    assert (again.window("med", 1, 100) == store.window("med", 1, 100)).all()
+
+
+def test_metadata_is_there_where_a_document_has_some(tmp_path: Path) -> None:
+    metadata = [None, '{"year": 1999}', *[None] * 8]
+    one = write_documents(tmp_path, [np.array([7] * 49 + [0])] * 10, shard_tokens=200, metadata=metadata)
+    names = [pq.read_schema(tmp_path / f"med/train-0000{i}.docs.parquet").names for i in range(3)]
+    assert ["metadata" in columns for columns in names] == [True, False, False]
+    assert one.documents("med")["metadata"].tolist() == metadata
+    assert one.documents("med")["start"].tolist() == list(range(0, 500, 50))
+
+
+def test_a_column_of_no_metadata_changes_no_byte(tmp_path: Path) -> None:
+    documents = [np.array([7] * 49 + [0])] * 10
+    one = write_documents(tmp_path / "one", documents, shard_tokens=200)
+    other = write_documents(tmp_path / "other", documents, shard_tokens=200, metadata=[None] * 10)
+    assert one.digest == other.digest
