@@ -1,11 +1,10 @@
-"""What the terminal shows: the funnel, the plan, live progress, the comparison of runs."""
+"""What the terminal shows: the plan, live progress, the comparison of runs."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -37,31 +36,6 @@ def duration(seconds: float | None) -> str:
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 86400:.1f} days"
-
-
-def show_funnel(funnel: Mapping[str, Any]) -> None:
-    """Documents and tokens in, dropped by reason, kept."""
-    table = Table(title="Curation funnel", title_justify="left", title_style="bold")
-    for heading in ("source", "role"):
-        table.add_column(heading)
-    for heading in ("documents read", "MB read"):
-        table.add_column(heading, justify="right")
-    table.add_column("dropped")
-    for heading in ("kept", "tokens", "held out"):
-        table.add_column(heading, justify="right")
-    for name, source in sorted(funnel.items(), key=lambda item: (item[1]["role"], item[0])):
-        dropped = ", ".join(f"{reason} {value['documents']:,}" for reason, value in sorted(source["dropped"].items()))
-        table.add_row(
-            name,
-            source["role"],
-            f"{source['read']['documents']:,}",
-            f"{source['read']['bytes'] / 1e6:.2f}",
-            dropped or "-",
-            f"{source['kept']['documents']:,}",
-            count(source["kept"]["tokens"]),
-            f"{source['heldout']['documents']:,}" if source["role"] != "reference" else "-",
-        )
-    console.print(table)
 
 
 def show_plan(planned: list[Planned], device: str) -> None:

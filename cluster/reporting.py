@@ -6,18 +6,18 @@ import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from cluster.console import plan_rows
 from cluster.recipe import Recipe, to_yaml
 from cluster.workflow import Finished, Planned
 from ground.files import write_atomic
 from pipelines.store import TokenStore
+from tracking.curation import read_funnel
 from tracking.history import read_history
 from tracking.identity import load_identity
 from tracking.plots import write_plots
 from tracking.report import write_report
-from tracking.report_data import BaseModel, Gap, ReportData, RunData, SourceFunnel, Totals
+from tracking.report_data import BaseModel, Gap, ReportData, RunData, Totals
 from training.gap import GapMetrics
 
 _PACKAGES = ("steady", "ray", "torch", "deepspeed", "transformers", "mlflow", "pyarrow", "kenlm-ex")
@@ -38,7 +38,8 @@ def build_report(recipe: Recipe, store: TokenStore, planned: list[Planned], fini
             bits_per_byte=_first_points(first, "bits_per_byte"),
         ),
         runs=tuple(_run(recipe, plans[run.name], run) for run in finished),
-        funnel=tuple(_funnel(name, source) for name, source in store.manifest.funnel.items()),
+        funnel=read_funnel(store.manifest.funnel),
+        score_label=score_label(recipe),
         versions=_versions(store),
         seed=recipe.seed,
     )
@@ -90,18 +91,15 @@ def _gap(run: Finished, source: str, gap: GapMetrics) -> Gap:
     )
 
 
-def _funnel(name: str, source: dict[str, Any]) -> SourceFunnel:
-    return SourceFunnel(
-        name=name,
-        role=source["role"],
-        documents_read=source["read"]["documents"],
-        bytes_read=source["read"]["bytes"],
-        documents_kept=source["kept"]["documents"],
-        tokens_kept=source["kept"]["tokens"],
-        documents_heldout=source["heldout"]["documents"],
-        tokens_heldout=source["heldout"]["tokens"],
-        dropped={reason: count["documents"] for reason, count in source["dropped"].items()},
-    )
+def score_label(recipe: Recipe) -> str:
+    """What the quality scores of the recipe count in, for the axis of a histogram."""
+    quality = recipe.curation.quality
+    unit = f"per {quality.units.removesuffix('s')}"
+    if quality.method == "difference":
+        return f"quality score, log10 ratio of general to reference probability {unit}"
+    if quality.method == "classifier":
+        return "quality score, log odds of general against reference text"
+    return f"quality score, \u2212log10 probability {unit}"
 
 
 def _first_points(run: Finished, kind: str) -> dict[str, float]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
+from tracking.curation import Scores, SourceFunnel
+from tracking.figures import count
 from tracking.findings import base_loss, mean_base
 from tracking.report_data import Curve, ReportData, RunData, thin
 
@@ -16,6 +18,11 @@ Unit = Literal["loss", "share", "rate", "small", "plain"]
 
 _MEANS = 200
 """Points of a noisy curve that a chart shows; more would draw a solid band."""
+_BARS = 90
+"""Bars of a histogram; more are thinner than a phone can show."""
+_TAIL = 0.001
+"""Share of the tokens at either end of the scores that may lie outside a histogram, so that one odd document does not
+squeeze the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +49,29 @@ class Chart:
     """A dashed level line: the base model."""
     unit: Unit = "plain"
     from_zero: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """Tokens over quality score."""
+
+    anchor: str
+    title: str
+    note: str
+    x_label: str
+    width: float
+    """Of a bar, in units of the score."""
+    bars: tuple[tuple[float, int, int, float], ...]
+    """(low end, documents, tokens, share of the tokens that score better than the bar's high end)."""
+
+
+def score_histograms(sources: Sequence[SourceFunnel], label: str) -> list[Histogram]:
+    """Quality scores of each domain source, drawn over one range so that sources compare."""
+    scored = [(source, source.scores) for source in sources if source.role == "domain" and source.scores is not None]
+    if not scored:
+        return []
+    lows, highs = ([scores.quantile(share) for _, scores in scored] for share in (_TAIL, 1 - _TAIL))
+    return [_histogram(source.name, scores, label, min(lows), max(highs)) for source, scores in scored]
 
 
 def gap_charts(data: ReportData) -> tuple[list[Chart], list[Chart]]:
@@ -135,6 +165,34 @@ def to_json(chart: Chart) -> dict[str, Any]:
         series["x"] = [tokens for tokens, _ in points]
         series["y"] = [float(f"{y:.6g}") for _, y in points]
     return value
+
+
+def _histogram(name: str, scores: Scores, label: str, low: float, high: float) -> Histogram:
+    """One source between two scores; a few documents far off are told of, not drawn."""
+    together = max(1, math.ceil((high - low) / scores.width / _BARS))
+    width = together * scores.width
+    merged: dict[int, list[int]] = {}
+    better, outside = 0, 0
+    for found in scores.bins:
+        index = math.floor(found.low / width + 1e-9)
+        if not low - width < found.low < high + width:
+            outside += found.tokens
+        bar = merged.setdefault(index, [0, 0, 0])
+        better += found.tokens
+        bar[0] += found.documents
+        bar[1] += found.tokens
+        bar[2] = better
+    bars = tuple(
+        (float(f"{index * width:.6g}"), documents, tokens, before / scores.tokens if scores.tokens else 0.0)
+        for index, (documents, tokens, before) in merged.items()
+        if low - width < index * width < high + width
+    )
+    note = f"{count(scores.tokens)} tokens: half below {scores.quantile(0.5):.2f}, 90% below {scores.quantile(0.9):.2f}"
+    if outside:
+        note += f"; {count(outside)} outside the chart"
+    return Histogram(
+        anchor=f"scores-{name}", title=name, note=note, x_label=f"{label}, lower is better", width=width, bars=bars
+    )
 
 
 def _loss_chart(data: ReportData, source: str, title: str) -> Chart:

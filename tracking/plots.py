@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ground.files import write_atomic
 from tracking.charts import Chart, gap_charts, share_charts, token_unit, training_charts
+from tracking.corpus_plots import write_corpus_plots
+from tracking.plot_style import GRID, INK, SOFT, dress, grid, save, title_and_legend
 from tracking.report_data import ReportData
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 _RUN_COLOURS = ("#1d5c96", "#b8500f", "#1a7f5a", "#8b4a94", "#8a6d00", "#52575e")
 _SOURCE_COLOURS = ("#0f6f76", "#a8486a", "#6557a8", "#7a7420", "#3e6fb0", "#8a5a33")
-_INK, _SOFT, _GRID = "#1c1e21", "#5f646b", "#ebe8e1"
 _MARKERS = "osD^Xp"
 
 
 def write_plots(data: ReportData, folder: Path) -> list[Path]:
-    """Write ``gap-curves.png``, ``shares-seen.png`` and ``throughput.png``, as far as the data holds them.
+    """Write ``gap-curves.png``, ``shares-seen.png``, ``throughput.png``, ``corpus.png`` and ``scores.png``, as far as the
+    data holds them.
 
     Raises:
         OSError: the folder cannot be written.
@@ -34,37 +34,18 @@ def write_plots(data: ReportData, folder: Path) -> list[Path]:
         ("shares-seen.png", "Share of tokens seen by source (dotted: plan)", share_charts(data)),
         ("throughput.png", "Throughput", throughput),
     )
-    return [_write(data, charts, title, folder / name) for name, title, charts in pictures if charts]
+    written = [_write(data, charts, title, folder / name) for name, title, charts in pictures if charts]
+    return [*written, *write_corpus_plots(data.funnel, data.score_label, folder)]
 
 
 def _write(data: ReportData, charts: list[Chart], title: str, path: Path) -> Path:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure  # without pyplot there is no global state and no window system
-
-    columns = min(len(charts), 3 if len(charts) in (3, 5, 6) or len(charts) > 6 else 2)
-    rows = -(-len(charts) // columns)
-    figure = Figure(figsize=(max(4.4 * columns, 7), 3.3 * rows + 0.9), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for place, chart in zip(axes.flat, charts, strict=False):
+    figure, places = grid(len(charts))
+    for place, chart in zip(places, charts, strict=True):
         _draw(place, chart, data)
-    for place in list(axes.flat)[len(charts) :]:
-        place.set_axis_off()
-    lines = {line.get_label(): line for place in axes.flat for line in place.get_lines() if line.get_label()[0] != "_"}
-    figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=_INK)
-    figure.legend(
-        lines.values(),
-        lines.keys(),
-        loc="outside lower left",
-        ncols=len(lines),
-        frameon=False,
-        fontsize=9,
-        labelcolor=_INK,
-    )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160)
-    write_atomic(path, buffer.getvalue())
-    return path
+    drawn = {str(line.get_label()): line for place in places for line in place.get_lines()}
+    lines = {label: line for label, line in drawn.items() if not label.startswith("_")}
+    title_and_legend(figure, title, lines, len(lines))
+    return save(figure, path)
 
 
 def _draw(axes: Axes, chart: Chart, data: ReportData) -> None:
@@ -75,7 +56,7 @@ def _draw(axes: Axes, chart: Chart, data: ReportData) -> None:
         axes.plot(
             [tokens / size for tokens, _ in line.points],
             [value * (100 if chart.unit == "share" else 1) for _, value in line.points],
-            color=_INK if line.dashed else palette[line.colour % len(palette)],
+            color=INK if line.dashed else palette[line.colour % len(palette)],
             linewidth=1.0 if line.dashed else 2.2 if chart.unit == "share" else 1.6,
             linestyle=":" if line.dashed else "-",
             marker=_MARKERS[line.colour % len(_MARKERS)] if few else None,
@@ -83,7 +64,7 @@ def _draw(axes: Axes, chart: Chart, data: ReportData) -> None:
             label=f"_{line.name}" if line.dashed else line.name,
         )
     if chart.base is not None:
-        axes.axhline(chart.base, color=_SOFT, linewidth=1.1, linestyle=(0, (5, 3)), zorder=1, label="base model")
+        axes.axhline(chart.base, color=SOFT, linewidth=1.1, linestyle=(0, (5, 3)), zorder=1, label="base model")
     if chart.anchor.startswith("gap-"):
         _widen_start(axes, chart, size)
     elif chart.from_zero:
@@ -91,15 +72,8 @@ def _draw(axes: Axes, chart: Chart, data: ReportData) -> None:
     label = "tokens seen" if size == 1 else f"tokens seen ({unit})"
     if chart.anchor.startswith("gap-"):
         label += ", square-root scale"
-    axes.set_title(chart.title, loc="left", fontsize=10.5, color=_INK)
-    axes.set_ylabel("share of tokens seen, %" if chart.unit == "share" else chart.y_label, fontsize=9, color=_SOFT)
-    axes.set_xlabel(label, fontsize=9, color=_SOFT)
-    axes.tick_params(colors=_SOFT, labelsize=8.5, length=3)
-    axes.grid(color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for name, spine in axes.spines.items():
-        spine.set_visible(name in ("left", "bottom"))
-        spine.set_color("#cfccc4")
+    dress(axes, chart.title, label, "share of tokens seen, %" if chart.unit == "share" else chart.y_label)
+    axes.grid(color=GRID, linewidth=0.8)
 
 
 def _widen_start(axes: Axes, chart: Chart, size: int) -> None:

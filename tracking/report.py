@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from ground.files import write_atomic
 from tracking import report_sections as sections
-from tracking.charts import gap_charts, share_charts, to_json, token_unit, training_charts
+from tracking.charts import gap_charts, score_histograms, share_charts, to_json, token_unit, training_charts
+from tracking.curation import SourceFunnel
+from tracking.report_corpus import corpus
 from tracking.report_data import ReportData
 
 _ASSETS = Path(__file__).parent / "assets"
@@ -29,31 +34,56 @@ def write_report(data: ReportData, path: Path) -> None:
 
 def render_report(data: ReportData) -> str:
     """The report as HTML text."""
-    from plotly.offline import get_plotlyjs
-
     leading, each = gap_charts(data)
     shares, training = share_charts(data), training_charts(data)
+    histograms = score_histograms(data.funnel, data.score_label)
     size, unit = token_unit(data)
+    body = (
+        sections.result(data),
+        sections.comparison(data),
+        sections.curves(data, leading, each),
+        sections.shares(data, shares),
+        sections.training(data, training),
+        corpus(data.funnel, histograms),
+        sections.plans(data),
+        sections.recipe(data.recipe),
+        sections.definitions(),
+        sections.versions(data),
+    )
     charts = {
         "unit": {"size": size, "name": unit},
         "charts": [to_json(chart) for chart in (*leading, *each, *shares, *training)],
+        "histograms": [asdict(histogram) for histogram in histograms],
     }
-    body = "".join(
-        (
-            sections.result(data),
-            sections.comparison(data),
-            sections.curves(data, leading, each),
-            sections.shares(data, shares),
-            sections.training(data, training),
-            sections.funnel(data),
-            sections.plans(data),
-            sections.recipe(data),
-            sections.definitions(),
-            sections.versions(data),
-        )
-    )
+    return _page(data.title, data.created, "".join(body), charts)
+
+
+def render_curation_report(
+    title: str, subtitle: str, sources: Sequence[SourceFunnel], score_label: str, recipe: str
+) -> str:
+    """The report of a curation alone, as HTML text.
+
+    Args:
+        title: heading of the page.
+        subtitle: when it was made, of what.
+        sources: the funnel.
+        score_label: what the quality scores count in.
+        recipe: the resolved recipe, YAML.
+    """
+    histograms = score_histograms(sources, score_label)
+    charts = {
+        "unit": {"size": 1, "name": "tokens"},
+        "charts": [],
+        "histograms": [asdict(histogram) for histogram in histograms],
+    }
+    return _page(title, subtitle, corpus(sources, histograms) + sections.recipe(recipe), charts)
+
+
+def _page(heading: str, subtitle: str, body: str, charts: Mapping[str, Any]) -> str:
+    from plotly.offline import get_plotlyjs
+
     payload = json.dumps(charts, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    title = escape(data.title)
+    title = escape(heading)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -67,7 +97,7 @@ def render_report(data: ReportData) -> str:
 </head>
 <body>
 <main>
-<header><h1>{title}</h1><p>{escape(data.created)}</p></header>
+<header><h1>{title}</h1><p>{escape(subtitle)}</p></header>
 <noscript><p class="note">The charts need JavaScript; every number is in the tables.</p></noscript>
 {body}
 </main>

@@ -17,30 +17,11 @@ from typing import Any
 
 from ground.errors import CorruptError
 from ground.files import canonical_json
+from tracking.curation import SourceFunnel
 
 Curve = tuple[tuple[int, float], ...]
 
-FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceFunnel:
-    """What curation did to one source."""
-
-    name: str
-    role: str
-    """``domain``, ``general`` or ``reference``."""
-    documents_read: int
-    bytes_read: int
-    documents_kept: int
-    """For training; held-out documents come on top."""
-    tokens_kept: int
-    documents_heldout: int = 0
-    tokens_heldout: int = 0
-    tokens_read: int | None = None
-    """Unknown when documents are dropped before they are tokenised."""
-    dropped: dict[str, int] = field(default_factory=dict)
-    """Reason -> documents."""
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +100,8 @@ class ReportData:
     base: BaseModel
     runs: tuple[RunData, ...]
     funnel: tuple[SourceFunnel, ...] = ()
+    score_label: str = "quality score"
+    """What the histograms of scores count in."""
     versions: dict[str, str] = field(default_factory=dict)
     """Software, machine, store digest, commit: name -> value."""
     seed: int | None = None

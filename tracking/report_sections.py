@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from tracking.charts import Chart, share_sources
-from tracking.figures import NONE, change, count, duration, exact, loss, percent, size
+from tracking.figures import NONE, change, count, duration, exact, loss, percent
 from tracking.findings import base_loss, caveats, final_loss, findings, mean_base, mean_final
 from tracking.html import Cell, details, paragraph, section, table
 from tracking.redact import redact
@@ -202,70 +202,6 @@ def training(data: ReportData, charts: Sequence[Chart]) -> str:
     return section("training", "Throughput and training", _grid(charts), table(head, rows))
 
 
-def funnel(data: ReportData) -> str:
-    """What curation read, dropped and kept: bars, then the numbers."""
-    if not data.funnel:
-        return ""
-    with_tokens = any(source.tokens_read is not None for source in data.funnel)
-    reasons = sorted({reason for source in data.funnel for reason in source.dropped})
-    bars = ""
-    for source in data.funnel:
-        parts = [
-            ("kept", source.documents_kept, "var(--kept)"),
-            ("held out", source.documents_heldout, "var(--heldout)"),
-        ]
-        parts += [(r, source.dropped.get(r, 0), f"var(--drop-{i % PALETTE})") for i, r in enumerate(reasons)]
-        total = sum(number for _, number, _ in parts)
-        segments = "".join(
-            f'<i style="flex-grow:{number};background:{colour}" title="{escape(name)}: {exact(number)}"></i>'
-            for name, number, colour in parts
-            if number
-        )
-        kept = percent((source.documents_kept + source.documents_heldout) / total if total else None)
-        bars += (
-            f'<div class="bar"><span>{escape(source.name)} <small>{escape(source.role)}</small></span>'
-            f"<div>{segments}</div><span>{kept} stay</span></div>"
-        )
-    names = [("kept", "var(--kept)"), ("held out", "var(--heldout)")]
-    names += [(_words(reason), f"var(--drop-{i % PALETTE})") for i, reason in enumerate(reasons)]
-    key = "".join(
-        f'<span class="key"><i class="swatch" style="background:{colour}"></i>{escape(name)}</span>'
-        for name, colour in names
-    )
-    rows: list[list[Cell | str]] = [
-        [
-            Cell(source.name, note=source.role),
-            exact(source.documents_read),
-            size(source.bytes_read),
-            *([count(source.tokens_read)] if with_tokens else []),
-            *(exact(source.dropped.get(reason, 0)) for reason in reasons),
-            exact(source.documents_kept),
-            count(source.tokens_kept),
-            exact(source.documents_heldout),
-            count(source.tokens_heldout),
-        ]
-        for source in data.funnel
-    ]
-    groups = [
-        ("", 1),
-        ("read", 3 if with_tokens else 2),
-        *([("dropped documents", len(reasons))] if reasons else []),
-        ("kept", 2),
-        ("held out", 2),
-    ]
-    head = ["source", "documents", "text", *(["tokens"] if with_tokens else []), *map(_words, reasons)] + [
-        "documents",
-        "tokens",
-    ] * 2
-    return section(
-        "funnel",
-        "Curation",
-        paragraph("What became of the documents of each source.", "note"),
-        f'<div class="bars">{bars}</div><div class="controls"><div class="keys">{key}</div></div>',
-        table(head, rows, groups),
-    )
-
-
 def plans(data: ReportData) -> str:
     """The plans side by side, and all parameters."""
     parts = [
@@ -277,11 +213,11 @@ def plans(data: ReportData) -> str:
     return section("plans", "Plans", *parts) if any(parts) else ""
 
 
-def recipe(data: ReportData) -> str:
+def recipe(yaml: str) -> str:
     """The recipe, word for word, but for secrets."""
-    if not data.recipe:
+    if not yaml:
         return ""
-    return section("recipe", "Recipe", details("Show the resolved recipe", f"<pre>{escape(redact(data.recipe))}</pre>"))
+    return section("recipe", "Recipe", details("Show the resolved recipe", f"<pre>{escape(redact(yaml))}</pre>"))
 
 
 def definitions() -> str:
@@ -413,7 +349,3 @@ def _area(value: float) -> str:
 
 def _label(text: str, sources: Sequence[str]) -> str:
     return f"{text}, {sources[0]}" if len(sources) == 1 else f"{text}, mean of {len(sources)}" if sources else text
-
-
-def _words(reason: str) -> str:
-    return reason.replace("_", " ")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
-from tracking.report_data import BaseModel, Curve, Gap, ReportData, RunData, SourceFunnel, Totals
+from tracking.curation import read_funnel
+from tracking.report_data import BaseModel, Curve, Gap, ReportData, RunData, Totals
 
 BASE = {"medical": 4.262, "wikipedia": 3.871, "documentation": 3.604, "code": 2.918}
 TOKENS = 2_097_152
@@ -39,15 +41,8 @@ def sample_report(runs: int = 3) -> ReportData:
             note="5-gram KenLM baseline: 2.31 bits per byte on wikipedia",
         ),
         runs=made[:runs],
-        funnel=(
-            _source(
-                "medical", "domain", 14_210, 31_400_000, {"too_short": 812, "few_letters": 97, "broken_encoding": 4}
-            ),
-            _source("wikipedia", "general", 9_803, 24_900_000, {"too_short": 1_204, "repeated_lines": 61}),
-            _source("documentation", "general", 6_020, 9_100_000, {"too_short": 402, "few_letters": 233}),
-            _source("code", "general", 5_110, 12_300_000, {"few_letters": 801, "repeated_lines": 420, "too_long": 3}),
-            _source("textbook", "reference", 1_902, 6_200_000, {"too_short": 12}),
-        ),
+        funnel=read_funnel(sample_funnel()),
+        score_label="quality score, nats",
         versions={
             "steady": "0.1.0",
             "torch": "2.13.0",
@@ -59,19 +54,81 @@ def sample_report(runs: int = 3) -> ReportData:
     )
 
 
-def _source(name: str, role: str, documents: int, size: int, dropped: dict[str, int]) -> SourceFunnel:
-    left = documents - sum(dropped.values())
-    return SourceFunnel(
-        name=name,
-        role=role,
-        documents_read=documents,
-        bytes_read=size,
-        dropped=dropped,
-        documents_kept=left - left // 100,
-        tokens_kept=int(size / 3.9),
-        documents_heldout=left // 100,
-        tokens_heldout=int(size / 390),
-    )
+def sample_funnel() -> dict[str, Any]:
+    """The funnel of a manifest: two domain sources, three general ones, a reference."""
+    leaflets = {"too_short": 40, "gopher_repetition_top_2_gram": 31, "near_duplicate": 12, "contaminated": 9}
+    return {
+        "medical": _source(
+            "domain", 14_210, 31_400_000, {"malformed_json": 15, "too_short": 812, "few_letters": 97, "duplicate": 204}
+        )
+        | {
+            "repaired": {"unicode": 120, "boilerplate_lines": 256},
+            "redacted": {"DATE": 1200, "PHONE": 31},
+            "examples": {"too_short": [["medical-7", "See <b>above</b> & [bold]below[/bold]."], ["medical-9", "Nil."]]},
+            "scores": _scores(2.2),
+        },
+        "patient-leaflets": _source("domain", 2_000, 4_000_000, leaflets)
+        | {
+            "contaminated": {"medqa_us": 7, "pubmedqa": 3},
+            "scores": _scores(2.6),
+            "pairs": [
+                {
+                    "kept": "leaflet-1",
+                    "dropped": "leaflet-2",
+                    "similarity": 0.93,
+                    "reason": "near_duplicate",
+                    "kept_source": "medical",
+                },
+                {"kept": "leaflet-3", "dropped": "leaflet-4", "similarity": None, "reason": "near_duplicate"},
+            ],
+        },
+        "wikipedia": _source("general", 9_803, 24_900_000, {"too_short": 1_204, "repeated_lines": 61}),
+        "documentation": _source("general", 6_020, 9_100_000, {f"reason_{i:02d}": 100 - i for i in range(30)}),
+        "code": _source("general", 5_110, 12_300_000, {"few_letters": 801, "repeated_lines": 420, "too_long": 3}),
+        "textbook": _source("reference", 1_902, 6_200_000, {"too_short": 12}),
+    }
+
+
+def old_funnel() -> dict[str, Any]:
+    """The same as a store of before told it: by reason only."""
+    known = ("role", "read", "dropped", "kept", "heldout")
+    return {name: {key: source[key] for key in known} for name, source in sample_funnel().items()}
+
+
+_STAGE_OF = {
+    "malformed_json": 0,
+    "contaminated": 2,
+    "duplicate": 3,
+    "near_duplicate": 3,
+}
+
+
+def _source(role: str, documents: int, size: int, dropped: dict[str, int]) -> dict[str, Any]:
+    stored = role != "reference"
+    counts = {
+        reason: {"documents": n, "bytes": 0 if "malformed" in reason else 100 * n} for reason, n in dropped.items()
+    }
+    stages, left, text = [], documents, size
+    for number, stage in enumerate(("read", "filters", "decontamination", "duplicates")):
+        for reason, count in counts.items():
+            if _STAGE_OF.get(reason, 1) == number:
+                left, text = left - count["documents"], text - count["bytes"]
+        stages.append({"stage": stage, "documents": left, "bytes": text, "tokens": text // 4 if stored else 0})
+    held = left // 100 if stored else 0
+    text = text * 98 // 100  # repairs cut the rest
+    return {
+        "role": role,
+        "read": {"documents": documents, "bytes": size},
+        "dropped": counts,
+        "kept": {"documents": left - held, "bytes": text - text // 100, "tokens": text // 4 if stored else 0},
+        "heldout": {"documents": held, "bytes": text // 100, "tokens": text // 400 if stored else 0},
+        "stages": stages,
+    }
+
+
+def _scores(centre: float) -> dict[str, Any]:
+    bins = {str(round(centre / 0.05) + i): [40 - abs(i), 1000 * (40 - abs(i))] for i in range(-20, 30)}
+    return {"width": 0.05, "bins": bins | {"400": [1, 20]}}
 
 
 def _run(

@@ -83,7 +83,7 @@ def test_the_page_has_every_section(html: str) -> None:
         "Gap curves",
         "Shares seen",
         "Throughput and training",
-        "Curation",
+        "Corpus",
         "Plans",
         "Recipe",
         "Definitions",
@@ -94,7 +94,8 @@ def test_the_page_has_every_section(html: str) -> None:
 def test_every_chart_has_its_place_and_every_id_is_one(html: str) -> None:
     found = re.search(r'<script type="application/json" id="charts">(.*?)</script>', html, re.DOTALL)
     assert found is not None
-    anchors = [chart["anchor"] for chart in json.loads(found[1])["charts"]]
+    drawn = json.loads(found[1])
+    anchors = [chart["anchor"] for chart in (*drawn["charts"], *drawn["histograms"])]
     page = Page(html)
     assert anchors and set(anchors) <= set(page.anchors)
     assert len(page.anchors) == len(set(page.anchors))
@@ -136,7 +137,7 @@ def test_json_there_and_back() -> None:
     assert ReportData.from_json(text).to_json() == text
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}', '{"format": 1, "title": 3}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}', '{"format": 2, "title": 3}'])
 def test_json_of_something_else(text: str) -> None:
     with pytest.raises(CorruptError, match="report data"):
         ReportData.from_json(text)
@@ -147,7 +148,7 @@ def test_the_three_sentences() -> None:
     assert first.startswith("full-recipe ends best on the held-out medical text: 3.852 nats per token")
     assert "0.410 below the base model (4.262)" in first
     assert second.startswith(
-        "full-recipe keeps general text best: the mean held-out loss over wikipedia, documentation"
+        "full-recipe keeps general text best: the mean held-out loss over code, documentation and wikipedia"
     )
     assert "everything-once ends 0.300 above it" in second
     assert third.startswith("The deepest gap is on code: in everything-once the loss rises up to 0.442")
@@ -175,7 +176,7 @@ def test_charts_put_domain_and_general_first() -> None:
     data = sample_report()
     leading, each = gap_charts(data)
     assert [chart.title for chart in leading] == ["medical, domain", "general, mean of 3 sources"]
-    assert [chart.title for chart in each] == ["wikipedia", "documentation", "code"]
+    assert [chart.title for chart in each] == ["code", "documentation", "wikipedia"]
     assert [chart.base for chart in leading] == [4.262, pytest.approx((3.871 + 3.604 + 2.918) / 3)]
     assert [chart.title for chart in share_charts(data)] == ["full-recipe"]  # one source needs no chart
     assert all(len(line.points) <= 200 for chart in training_charts(data)[:2] for line in chart.series)
@@ -227,7 +228,13 @@ def test_figures(text: str, wanted: str) -> None:
 
 def test_plots(tmp_path: Path) -> None:
     paths = write_plots(sample_report(), tmp_path / "plots")
-    assert [path.name for path in paths] == ["gap-curves.png", "shares-seen.png", "throughput.png"]
+    assert [path.name for path in paths] == [
+        "gap-curves.png",
+        "shares-seen.png",
+        "throughput.png",
+        "corpus.png",
+        "scores.png",
+    ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
 
@@ -243,5 +250,5 @@ def test_a_browser_draws_it(tmp_path: Path, width: int) -> None:
     assert 'data-drawn="true"' in done.stdout[:300]
     data = sample_report()
     charts = [*gap_charts(data)[0], *gap_charts(data)[1], *share_charts(data), *training_charts(data)]
-    assert done.stdout.count('class="xaxislayer-above"') == len(charts)
+    assert done.stdout.count('class="xaxislayer-above"') == len(charts) + 2  # two histograms of scores
     assert "tokens seen (millions), square-root scale" in done.stdout

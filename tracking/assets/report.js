@@ -105,7 +105,46 @@
     Plotly.react(element, traces, layout, { responsive: true, displayModeBar: false, doubleClick: "reset" });
   }
 
-  const drawAll = () => page.charts.forEach(draw);
+  // Tokens over quality score; all histograms share one range of scores.
+  const lows = page.histograms.flatMap((chart) => chart.bars.map((bar) => bar[0]));
+  const highs = page.histograms.flatMap((chart) => chart.bars.map((bar) => bar[0] + chart.width));
+  function drawHistogram(chart) {
+    const element = document.getElementById(chart.anchor);
+    if (!element) return;
+    const narrow = touch || small.matches;
+    const axis = {
+      color: colour("--soft"), zeroline: false, fixedrange: narrow, tickfont: { size: 12 }, automargin: true, showline: false,
+    };
+    const digits = chart.width < 0.01 ? 3 : 2;
+    const thin = element.clientWidth < 400;
+    const label = thin ? chart.x_label.replaceAll(", ", "<br>") : chart.x_label;
+    const trace = {
+      type: "bar", x: chart.bars.map((bar) => bar[0] + chart.width / 2), y: chart.bars.map((bar) => bar[2]), width: chart.width,
+      marker: { color: colour("--kept"), line: { width: 0.6, color: colour("--paper") } },
+      customdata: chart.bars.map((bar) => [bar[0].toFixed(digits), (bar[0] + chart.width).toFixed(digits), bar[1], bar[3]]),
+      hovertemplate: "score %{customdata[0]} to %{customdata[1]}<br>%{y:,} tokens, %{customdata[2]:,} documents" +
+        "<br>%{customdata[3]:.1%} of the tokens up to here<extra></extra>",
+    };
+    Plotly.react(element, [trace], {
+      margin: { l: 48, r: 10, t: 8, b: thin ? 72 : 44 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false,
+      font: { family: style().getPropertyValue("--sans"), color: colour("--ink"), size: 12 },
+      hovermode: "closest", dragmode: narrow ? false : "zoom", bargap: 0,
+      hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--rule"), font: { color: colour("--ink"), size: 13 } },
+      xaxis: {
+        ...axis, range: [Math.min(...lows), Math.max(...highs)], nticks: 8, showgrid: false, ticks: "outside", ticklen: 4,
+        tickcolor: colour("--rule"), title: { text: label, font: { size: 12 }, standoff: 8 },
+      },
+      yaxis: {
+        ...axis, nticks: 5, rangemode: "tozero", gridcolor: colour("--grid"), tickformat: ",.2~s",
+        title: { text: "tokens", font: { size: 12 }, standoff: 6 },
+      },
+    }, { responsive: true, displayModeBar: false, doubleClick: "reset" });
+  }
+
+  const drawAll = () => {
+    page.charts.forEach(draw);
+    page.histograms.forEach(drawHistogram);
+  };
   const press = (button, on) => button.setAttribute("aria-pressed", String(on));
 
   document.querySelectorAll("[data-run]").forEach((button) =>
@@ -120,6 +159,11 @@
       scale = button.dataset.scale;
       document.querySelectorAll("[data-scale]").forEach((other) => press(other, other === button));
       drawAll();
+    }));
+  document.querySelectorAll("button[data-by]").forEach((button) =>
+    button.addEventListener("click", () => {
+      document.querySelector(".funnel").dataset.by = button.dataset.by;
+      document.querySelectorAll("button[data-by]").forEach((other) => press(other, other === button));
     }));
   dark.addEventListener("change", drawAll);
   small.addEventListener("change", drawAll);
