@@ -10,7 +10,16 @@ import sys
 from benchmarks.harness import Benchmark, Measured, read_results, result, rounded, write_result
 from benchmarks.table import met, refresh
 
-NAMES = ("train_vs_plain", "plan_trillion_ms", "curate_throughput", "first_step_seconds")
+NAMES = (
+    "train_vs_plain",
+    "plan_trillion_ms",
+    "curate_throughput",
+    "curate_vs_datatrove",
+    "curate_scaling_1_2",
+    "curate_memory_10x",
+    "selection",
+    "first_step_seconds",
+)
 
 
 def main(names: list[str]) -> int:

@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -30,15 +30,49 @@ Overrides = Annotated[
 
 
 @app.command()
-def curate(recipe: RecipeArgument, overrides: Overrides = None) -> None:
-    """Read, filter, rank and tokenise the sources into the token store.
+def curate(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    preview: Annotated[
+        int | None, typer.Option(min=3, help="Show so many documents of each domain source, best to worst, and stop.")
+    ] = None,
+) -> None:
+    """Read, filter, deduplicate, rank and tokenise the sources into the token store.
 
-    Example: steady curate recipes/demo.yaml curation.quality.order=5
+    The same command after a crash or a change does only what is missing.
+
+    Example: steady curate recipes/demo.yaml --preview 30
     """
-    from cluster.commands import curate_recipe
+    from cluster.curation import curate_recipe, preview_recipe
     from cluster.recipe import load_recipe
 
-    curate_recipe(load_recipe(recipe, overrides or ()))
+    loaded = load_recipe(recipe, overrides or ())
+    if preview is not None:
+        preview_recipe(loaded, preview)
+        return
+    curate_recipe(loaded)
+
+
+@app.command()
+def mix(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    to: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("mixture"),
+    format: Annotated[Literal["parquet", "jsonl", "megatron"], typer.Option(help="Format of the files.")] = "parquet",
+    run: Annotated[str | None, typer.Option(help="Which run of the recipe, if it has several.")] = None,
+    from_step: Annotated[int, typer.Option(min=0, help="First step to write.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Number of steps; absent: to the end.")] = None,
+    text: Annotated[bool, typer.Option("--text", help="Write the decoded text too (jsonl only).")] = False,
+) -> None:
+    """Write a run's sequences, in training order, for another trainer.
+
+    Example: steady mix recipes/demo.yaml --run full-recipe --to mixture --format megatron
+    """
+    from cluster.mix import mix_recipe
+    from cluster.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    mix_recipe(loaded, to, format, run=run, from_step=from_step, steps=steps, text=text)
 
 
 @app.command()

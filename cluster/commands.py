@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.console import RunProgress, console, duration, show_funnel, show_plan, show_results
+from cluster.console import RunProgress, console, duration, show_plan, show_results
 from cluster.recipe import Recipe
 from cluster.reporting import build_report, write_reports
 from cluster.workflow import (
@@ -23,7 +23,6 @@ from cluster.workflow import (
     summarise,
 )
 from ground.errors import UserError
-from pipelines.paths import expand_paths
 from pipelines.store import TokenStore
 from tracking.history import read_history
 from tracking.runs import RunLog, Tracker
@@ -31,27 +30,6 @@ from training.flops import device_peak, measure_cpu_peak
 from training.job import Job
 
 _START_SECONDS = 25  # workers, imports and the first evaluation of one run
-
-
-def curate_recipe(recipe: Recipe) -> TokenStore:
-    """Make the token store and show its funnel."""
-    from cluster.session import session  # loads Ray
-    from pipelines.curate import curate
-
-    tokenizer = None if recipe.curation.train_tokenizer else recipe.curation.tokenizer or recipe.model.base
-    if tokenizer is None and recipe.curation.train_tokenizer is None:
-        raise UserError(
-            "curation.tokenizer", "is absent and there is no model.base", "give one, or curation.train_tokenizer"
-        )
-    if tokenizer is not None and recipe.curation.train_tokenizer is not None and recipe.curation.tokenizer:
-        raise UserError("curation.tokenizer", "stands beside train_tokenizer", "keep one of them")
-    for name, source in recipe.sources.items():  # a misspelt path should not wait for Ray to start
-        expand_paths(source.paths, f"sources.{name}.paths")
-    with session(recipe.cluster.address):
-        store = curate(recipe.store_folder, recipe.sources, recipe.curation, tokenizer, _say)
-    show_funnel(store.manifest.funnel)
-    console.print(f"store {store.path}, digest {store.digest}")
-    return store
 
 
 def plan_recipe(recipe: Recipe) -> list[Planned]:
@@ -133,10 +111,6 @@ def report_recipe(recipe: Recipe, *, show: bool = True) -> Path:
         show_results(finished, {name: source.role for name, source in store.manifest.sources.items()})
     console.print(f"report {folder / 'report.html'}; the same in MLflow, run {recipe.name!r}, under Artifacts")
     return folder / "report.html"
-
-
-def _say(stage: str, text: str) -> None:
-    console.print(f"  [dim]{stage}:[/dim] {text}")
 
 
 def _parent_run(tracker: Tracker, recipe: Recipe, store: TokenStore) -> RunLog:

@@ -6,8 +6,9 @@ import shutil
 import time
 from pathlib import Path
 
-from cluster.commands import curate_recipe, report_recipe, train_recipe
+from cluster.commands import report_recipe, train_recipe
 from cluster.console import console, duration
+from cluster.curation import curate_recipe
 from cluster.recipe import load_recipe
 from ground.errors import UserError
 from pipelines.packaged import write_packaged_corpora

@@ -128,7 +128,7 @@ def _recipe(path: str, overrides: Sequence[str]) -> list[Finding]:
     """What would keep the recipe from running."""
     from cluster.recipe import load_recipe
     from cluster.workflow import open_tracker, plan_runs
-    from pipelines.paths import expand_paths
+    from pipelines.readers import expand_source
 
     findings: list[Finding] = []
 
@@ -144,7 +144,7 @@ def _recipe(path: str, overrides: Sequence[str]) -> list[Finding]:
         return findings
     recipe = load_recipe(path, overrides)
     for name, source in recipe.sources.items():
-        check(f"source {name}", lambda n=name, s=source: f"{len(expand_paths(s.paths, f'sources.{n}.paths'))} file(s)")  # type: ignore[misc]
+        check(f"source {name}", lambda n=name, s=source: f"{len(expand_source(s, f'sources.{n}'))} file(s)")  # type: ignore[misc]
     if (recipe.store_folder / "COMPLETE").is_file() or all(
         source.tokens for source in recipe.sources.values() if source.role != "reference"
     ):

@@ -21,6 +21,7 @@ _WORKER_ENVIRONMENT = {
     # Spinning OpenMP threads of several processes starve each other (5 to 15 times slower on few cores).
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
+    "RAYON_NUM_THREADS": "1",  # Rust libraries (MinHash, BPE) would start a thread a core in every worker
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",

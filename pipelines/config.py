@@ -7,58 +7,30 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ground.config import Section
+from pipelines.decontamination.config import DecontaminationConfig
+from pipelines.dedup.config import DedupConfig
+from pipelines.deidentification.config import DeidentificationConfig
+from pipelines.filters.config import FilterConfig
+from pipelines.filters.presets import Preset, resolve_filters
+from pipelines.naming import Name, Role
+from pipelines.quality.config import QualityConfig
+from pipelines.readers.config import SourceReading
 
-Role = Literal["domain", "general", "reference"]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+__all__ = ["CurationConfig", "MixtureConfig", "Name", "Role", "SourceConfig", "TokenizerTraining"]
 
 
-class SourceConfig(Section):
+class SourceConfig(SourceReading):
     """One named corpus."""
 
     role: Role
     """``domain``: what the model shall learn, ranked by quality. ``general``: what it must not forget (replay).
     ``reference``: clean domain text that only trains the quality model and never enters the store."""
-    paths: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Files, globs, folders or URLs (``s3://``, ``gs://``, ``file://``: anything fsspec reads)."""
-    format: Literal["auto", "jsonl", "parquet", "text"] = "auto"
-    """``auto`` goes by the ending: ``.jsonl``/``.json``/``.ndjson``, ``.parquet``, ``.txt``/``.md``; ``.gz`` and ``.zst``
-    may follow. ``text`` makes one document of each file."""
-    text_field: str = "text"
-    """Field (JSONL) or column (Parquet) that holds the document."""
-    id_field: str | None = "id"
-    """Field that holds the document's id; absent or null: ``<file name>#<row>``."""
+    preset: Preset | None = None
+    """Filters for this source; absent: ``curation.preset``. Code and formulas want ``none`` or ``basic``."""
+    filters: FilterConfig | None = None
+    """Filters and thresholds that differ from the preset's for this source."""
     tokens: Annotated[int, Field(ge=1)] | None = None
     """Expected tokens after curation, so that `steady plan` works before the store exists; ignored once it does."""
-    max_documents: Annotated[int, Field(ge=1)] | None = None
-    """Keep only the documents with the smallest hashes, this many: a random choice, the same on every run, for trials. Held-out
-    documents come first in that order, so a trial is measured on the same ones as the full corpus."""
-
-
-class FilterConfig(Section):
-    """Which documents may stay. The defaults drop only what no one wants; deeper filters are opt-in."""
-
-    min_characters: Annotated[int, Field(ge=0)] = 40
-    """Shorter documents are dropped (reason ``too_short``): below about 40 characters there is no sentence."""
-    max_characters: Annotated[int, Field(ge=1)] = 1_000_000
-    """Longer ones are dropped (``too_long``): such files are dumps or concatenations, and one would fill a worker's memory."""
-    max_replacement_share: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Largest share of U+FFFD and control characters (``broken_encoding``)."""
-    min_letter_share: Annotated[float, Field(ge=0, le=1)] = 0.4
-    """Smallest share of letters among non-space characters (``few_letters``); tables and number dumps fall below it."""
-    max_line_repetition: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Largest share of characters in repeated lines (``repeated_lines``); Gopher (Rae et al. 2021, A1.1) uses 0.2 to 0.3
-    on web text."""
-
-
-class QualityConfig(Section):
-    """How domain documents are ranked: perplexity under an n-gram model trained on the reference sources."""
-
-    order: Annotated[int, Field(ge=2, le=6)] = 3
-    """Order of the n-gram model. The paper does not state its order; 3 trains in seconds, 5 is KenLM's usual choice."""
-    model: str | None = None
-    """An existing ``.arpa`` or ``.bin`` over the same units, instead of training one."""
-    unknown_log10: Annotated[float, Field(lt=0)] = -6.5
-    """log10 probability charged for a token the n-gram model has not seen, so that one rare term does not sink a document."""
 
 
 class TokenizerTraining(Section):
@@ -75,19 +47,48 @@ class CurationConfig(Section):
 
     store: str | None = None
     """Folder of the token store; absent: ``store`` in the recipe's work folder. It is immutable once complete."""
+    work: str | None = None
+    """Folder for the results of the stages, so that a second curation does only what is missing; about the size of the
+    corpus. Absent: ``curation`` in the recipe's work folder. May be removed once the store is complete."""
     tokenizer: str | None = None
     """Tokenizer folder or Hugging Face name; absent: the one of ``model.base``."""
     train_tokenizer: TokenizerTraining | None = None
     """Train the tokenizer instead (then ``tokenizer`` must be absent)."""
+    fast_tokenizer: bool = True
+    """Encode with gigatoken where it gives the same ids (checked at the start and on a part of the documents): 20 to 60
+    times as fast for tokenizers like GPT-2's, Llama 3's and Qwen's; others are encoded by their own library."""
+    preset: Preset = "basic"
+    """Which filters and repairs are on: ``none``, ``basic``, ``web``, ``literature``, ``clinical`` (literature, and
+    de-identification)."""
     filters: FilterConfig = FilterConfig()
-    """Which documents may stay."""
+    """Filters and thresholds that differ from the preset's, for all sources."""
+    dedup: DedupConfig | None = DedupConfig()
+    """Removal of exact and near duplicates; null keeps them all."""
+    decontamination: DecontaminationConfig | None = None
+    """Removal of documents that repeat evaluation sets; off until sets are named."""
+    deidentification: DeidentificationConfig | None = None
+    """Redaction of identifiers by patterns, an aid and no guarantee; absent: on with its defaults for sources of the
+    ``clinical`` preset, off for others."""
     quality: QualityConfig = QualityConfig()
     """How domain documents are ranked."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
     """Share of each source's documents held out for evaluation, chosen by document hash, so that the same ones are
-    held out whatever else changes."""
+    held out whatever else changes. Near copies of held-out documents are left out of training."""
+    excluded_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of the dropped documents that are written, with the reason, to ``excluded`` in the work folder, to look at;
+    1 writes all."""
     shard_bytes: Annotated[int, Field(ge=4096, le=256 << 20)] = 128 << 20
     """Largest size of a shard file. Smaller shards write and check in parallel; above 256 MiB object stores get slow."""
+
+    def filters_of(self, source: SourceConfig) -> FilterConfig:
+        """The filters of a source: its preset, then the curation's overrides, then its own."""
+        own = source.filters.model_dump(exclude_unset=True) if source.filters is not None else None
+        return resolve_filters(source.preset or self.preset, self.filters.model_dump(exclude_unset=True), own)
+
+    def deidentification_of(self, source: SourceConfig) -> DeidentificationConfig | None:
+        """How a source is de-identified, if at all."""
+        clinical = (source.preset or self.preset) == "clinical"
+        return self.deidentification or (DeidentificationConfig() if clinical else None)
 
 
 class MixtureConfig(Section):

@@ -1,47 +1,82 @@
-"""The funnel: what became of every document, by source and reason."""
+"""The funnel: what became of every document, by source, stage and reason."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from ground.errors import UserError
-from pipelines.process import KEPT
+from pipelines.executor import Result
+from pipelines.rank import SCORE_BIN
 
-Count = tuple[str, str, int, int, int]
-"""(stream, reason, documents, bytes, tokens)."""
+STAGES = ("read", "filters", "decontamination", "duplicates")
+"""The stages after which documents are counted, in order."""
+
+EXAMPLES = 3
+"""Examples of each reason."""
+
+_STAGE_OF = {
+    "contaminated": "decontamination",
+    "duplicate": "duplicates",
+    "near_duplicate": "duplicates",
+    "near_heldout": "duplicates",
+}
 
 
-def count_rows(rows: pa.Table) -> list[Count]:
-    """Documents, bytes and tokens of a block of ``ROW_SCHEMA`` rows, by stream and reason."""
-    sums = [("count", "sum"), ("bytes", "sum"), ("tokens", "sum")]
-    grouped = rows.group_by(["stream", "reason"]).aggregate(sums).to_pylist()
-    return [(r["stream"], r["reason"], r["count_sum"], r["bytes_sum"], r["tokens_sum"]) for r in grouped]
+def source_funnel(
+    name: str,
+    role: str,
+    parts: Iterable[Result],
+    ranges: Mapping[str, Sequence[Result]] | None,
+    samples: Iterable[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The funnel of one source.
 
-
-def funnel(roles: Mapping[str, str], counts: Iterable[Count]) -> dict[str, Any]:
-    """Per source: ``read``, ``dropped`` by reason, ``kept`` and ``heldout``, each in documents, bytes and tokens."""
-    totals: dict[str, Any] = {
-        name: {
-            "role": role,
-            "read": {"documents": 0, "bytes": 0},
-            "dropped": {},
-            "kept": {"documents": 0, "bytes": 0, "tokens": 0},
-            "heldout": {"documents": 0, "bytes": 0, "tokens": 0},
-        }
-        for name, role in roles.items()
+    Args:
+        parts: results of ``prepare`` for its parts.
+        ranges: results of ``sort_range`` for its two streams; None for a reference, which never enters the store.
+        samples: pairs of copies of all sources (``dedup.Outcome``).
+    """
+    dropped: dict[str, Counter[str]] = {}
+    kept: Counter[str] = Counter()
+    rejected: Counter[str] = Counter()
+    notes: dict[str, Counter[str]] = {"repaired": Counter(), "redacted": Counter(), "contaminated": Counter()}
+    examples: dict[str, list[list[str]]] = {}
+    for part in parts:
+        for reason, counts in part["dropped"].items():
+            dropped.setdefault(reason, Counter()).update(counts)
+        for counts in part["kept"].values():
+            kept.update(counts)
+        for rejects in part["rejects"]:
+            rejected.update(rejects["counts"])
+        notes["repaired"].update(part["repaired"])
+        notes["redacted"].update(part["redacted"])
+        notes["contaminated"].update(part["contaminated"]["documents"])
+        for reason, entries in part["examples"].items():
+            examples[reason] = sorted([*examples.get(reason, []), *entries])[:EXAMPLES]
+    for reason, amount in rejected.items():
+        dropped.setdefault(reason, Counter()).update(documents=amount, bytes=0)
+    read = Counter(documents=kept["documents"], bytes=kept["bytes_read"])
+    for counts in dropped.values():
+        read.update(counts)
+    stored = _stored(kept, ranges)
+    for results in (ranges or {}).values():
+        for result in results:
+            for reason, counts in result["dropped"].items():
+                dropped.setdefault(reason, Counter()).update(counts)
+    return {
+        "role": role,
+        "read": {"documents": read["documents"], "bytes": read["bytes"]},
+        "dropped": {reason: dict(counts) for reason, counts in sorted(dropped.items())},
+        "kept": stored["train"],
+        "heldout": stored["heldout"],
+        "stages": _stages(read, dropped, set(rejected), stored),
+        **{key: dict(sorted(total.items())) for key, total in notes.items()},
+        "examples": {reason: [entry[1:] for entry in entries] for reason, entries in sorted(examples.items())},
+        "scores": _scores(ranges["train"] if ranges else []),
+        "pairs": _pairs(name, samples),
     }
-    for stream, reason, documents, size, tokens in counts:
-        name, split = stream.split("/")
-        source = totals[name]
-        _add(source["read"], documents=documents, bytes=size)
-        if reason == KEPT:
-            _add(source["heldout" if split == "heldout" else "kept"], documents=documents, bytes=size, tokens=tokens)
-        else:
-            _add(source["dropped"].setdefault(reason, {"documents": 0, "bytes": 0}), documents=documents, bytes=size)
-    return totals
 
 
 def require_documents(counted: Mapping[str, Any]) -> None:
@@ -60,6 +95,68 @@ def require_documents(counted: Mapping[str, Any]) -> None:
         raise UserError(f"sources.{name}", f"has no document left: {why}", mend)
 
 
-def _add(total: dict[str, int], **amounts: int) -> None:
-    for key, amount in amounts.items():
-        total[key] += amount
+def _stored(kept: Counter[str], ranges: Mapping[str, Sequence[Result]] | None) -> dict[str, dict[str, int]]:
+    """Documents, bytes and tokens by split; of a reference, the documents that train the quality model."""
+    names = ("documents", "bytes", "tokens")
+    if ranges is None:
+        counts = {"documents": kept["documents"], "bytes": kept["bytes"], "tokens": 0}
+        return {"train": counts, "heldout": dict.fromkeys(names, 0)}
+    return {split: {name: sum(result[name] for result in ranges[split]) for name in names} for split in ranges}
+
+
+def _scores(ranges: Sequence[Result]) -> dict[str, Any]:
+    """The histogram of the scores of training documents: documents and tokens by bin of ``width``."""
+    bins: dict[int, list[int]] = {}
+    for result in ranges:
+        for index, (documents, tokens) in result["scores"].items():
+            total = bins.setdefault(int(index), [0, 0])
+            total[0] += documents
+            total[1] += tokens
+    return {"width": SCORE_BIN, "bins": {str(index): bins[index] for index in sorted(bins)}}
+
+
+def _pairs(name: str, samples: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The first few pairs of copies whose dropped document is of this source."""
+    mine: dict[str, list[dict[str, Any]]] = {}
+    for pair in samples:
+        if pair["dropped"]["source"] == name:
+            similarity = pair["similarity"]
+            entry = {
+                "kept": pair["kept"]["id"],
+                "kept_source": pair["kept"]["source"],
+                "dropped": pair["dropped"]["id"],
+                "similarity": None if similarity is None else round(similarity, 3),
+                "reason": pair["reason"],
+            }
+            mine.setdefault(pair["reason"], []).append(entry)
+    return [entry for entries in mine.values() for entry in entries[:EXAMPLES]]
+
+
+def _stages(
+    read: Counter[str], dropped: Mapping[str, Counter[str]], rejected: set[str], stored: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Documents, bytes and tokens left after each stage.
+
+    Tokens before the last stage are estimated from the bytes, at the rate of the documents that were encoded.
+    """
+    tokens = sum(stored[split]["tokens"] for split in stored)
+    size = sum(stored[split]["bytes"] for split in stored)
+    rate = tokens / size if size else 0.0
+    left = Counter(read)
+    stages = []
+    for stage in STAGES:
+        for reason, counts in dropped.items():
+            if (stage if reason in rejected else _STAGE_OF.get(reason, "filters")) == stage and (
+                stage == "read" or reason not in rejected
+            ):
+                left.subtract(counts)
+        is_last = stage == STAGES[-1]
+        stages.append(
+            {
+                "stage": stage,
+                "documents": left["documents"],
+                "bytes": left["bytes"],
+                "tokens": tokens if is_last else round(left["bytes"] * rate),
+            }
+        )
+    return stages

@@ -1,0 +1,63 @@
+"""Runs the items of a stage on Ray Data: as many at a time as the cluster has cores, retried when a worker is lost.
+
+Only items and results pass through the object store, a few hundred bytes each; the data go from file to file. Ray Data
+cannot go on in the middle of a pipeline after a kill, and its shuffles hold their data in memory; files do neither.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from pipelines.executor import Function, Item, Result
+
+_SCHEMA = pa.schema([("index", pa.int64()), ("result", pa.string())])
+
+
+class RayExecutor:
+    """Runs items as Ray Data tasks of one CPU each; Ray must be up.
+
+    Args:
+        workers: items at a time; absent: the CPUs of the cluster, on this machine its cores.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers or _cores()
+        ray.data.DataContext.get_current().enable_progress_bars = False
+
+    def map(self, function: Function, items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
+        """Index and result of every item, in the order in which they end."""
+        rows = [{"index": index, "item": json.dumps(item)} for index, item in enumerate(items)]
+        if not rows:
+            return
+        name = f"{function.__module__}:{function.__qualname__}"
+        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            partial(_call, name),
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=1,
+            compute=ray.data.TaskPoolStrategy(size=min(self.workers, len(rows))),
+        )
+        for row in results.iter_rows():
+            yield row["index"], json.loads(row["result"])
+
+
+def _call(name: str, batch: pa.Table) -> pa.Table:
+    module, function = name.split(":")
+    call = getattr(importlib.import_module(module), function)
+    rows = [(row["index"], json.dumps(call(json.loads(row["item"])))) for row in batch.to_pylist()]
+    return pa.Table.from_pylist([{"index": index, "result": result} for index, result in rows], schema=_SCHEMA)
+
+
+def _cores() -> int:
+    cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]  # Ray's own lacks types
+    nodes = len(ray.nodes())  # type: ignore[no-untyped-call]
+    # A local session has logical CPUs beyond the cores, so that drivers and actors never starve each other.
+    return max(1, min(cpus, os.cpu_count() or 1) if nodes == 1 else cpus)
