@@ -24,13 +24,13 @@ from pipelines.excluded import write_excluded
 from pipelines.funnel import require_documents, source_funnel
 from pipelines.inputs import Input, read_inputs
 from pipelines.lineage import write_lineage
-from pipelines.models import contamination_index, quality_model, tokenizer_folder
+from pipelines.models import contamination_index, quality_model, tokenizer_digest, tokenizer_folder
 from pipelines.ngram import ngram_trainer
 from pipelines.parts import Part, prepare_parts
 from pipelines.ranking import Ranked, link_shards, rank_streams
 from pipelines.store import MANIFEST, MARKER, TOKENIZER, Manifest, StoredSource, TokenStore, seal, token_dtype
 from pipelines.tokenizer import load_tokenizer
-from pipelines.work import Made, Work, clear, content_key
+from pipelines.work import Made, Work, clear, content_key, writing
 
 _WORKING = "CURATING"  # present while a store is being made: what is in the folder may be thrown away
 _VERSION = 2  # raise when the same inputs would give another store
@@ -64,6 +64,10 @@ class Curation:
         Raises:
             UserError: a source has no file or no document, or the folder holds something else.
         """
+        with writing("curation.store", self.store):
+            return self._run()
+
+    def _run(self) -> TokenStore:
         inputs = read_inputs(self.work, self.sources)
         index = contamination_index(self.work, self.config.decontamination)
         lineage = self.lineage(inputs, index)
@@ -91,7 +95,7 @@ class Curation:
             shard_bytes=self.config.shard_bytes,
             dtype=token_dtype(loaded.vocabulary),
         )
-        funnel = self._funnel(parts, ranked, outcome)
+        funnel = self._funnel(parts, runs, ranked, outcome)
         require_documents(funnel)
         masks = {} if outcome is None else dict(zip((part.key for part in stored), outcome.reasons, strict=True))
         write_excluded(self.work, self.config.excluded_share, parts, masks)
@@ -137,7 +141,7 @@ class Curation:
             "order": list(self.sources),
             "config_digest": digest_bytes(canonical_json(settings)),
             "config": settings,
-            "tokenizer": load_tokenizer(self.tokenizer, "curation.tokenizer").digest if self.tokenizer else None,
+            "tokenizer": tokenizer_digest(self.tokenizer) if self.tokenizer else None,
             "evaluation_sets": index.name if index is not None else None,
             # The two trainers agree in scores, not in bytes, so which one was used belongs to what determines the store.
             "ngram_trainer": ngram_trainer() if trains_ngram and has_reference else None,
@@ -156,8 +160,11 @@ class Curation:
             say(f"{sum(sum(counts.values()) for counts in outcome.counts.values()):,} documents left out")
         return outcome
 
-    def _funnel(self, parts: Sequence[Part], ranked: Ranked, outcome: Outcome | None) -> dict[str, Any]:
+    def _funnel(
+        self, parts: Sequence[Part], runs: Sequence[Made], ranked: Ranked, outcome: Outcome | None
+    ) -> dict[str, Any]:
         samples = outcome.samples if outcome is not None else []
+        stored = [part for part in parts if self.sources[part.source].role != "reference"]
         return {
             name: source_funnel(
                 name,
@@ -165,6 +172,7 @@ class Curation:
                 [part.result for part in parts if part.source == name],
                 ranked.of_source(name) if source.role != "reference" else None,
                 samples,
+                [run.result for part, run in zip(stored, runs, strict=True) if part.source == name],
             )
             for name, source in self.sources.items()
         }
@@ -179,7 +187,6 @@ def tokenise_parts(
     quality: Made | None,
 ) -> list[Made]:
     """Tokens and scores of every part."""
-    digest = load_tokenizer(str(tokenizer)).digest
     items = []
     for part in parts:
         scored = sources[part.source].role == "domain" and quality is not None
@@ -191,7 +198,7 @@ def tokenise_parts(
         key = content_key(
             version=tokens.VERSION,
             part=part.key,
-            tokenizer=digest,
+            tokenizer=tokenizer.name,
             quality=quality.folder.name if quality is not None and scored else None,
         )
         items.append((key, {"tokenisation": how.model_dump(mode="json"), "part": str(part.folder)}))

@@ -13,7 +13,7 @@ from pipelines.dedup import VERSION, DedupConfig, Found, Outcome, SignedPart, ch
 from pipelines.dedup.layout import Task
 from pipelines.executor import Executor, Item, LocalExecutor, Result
 from pipelines.parts import Part
-from pipelines.work import Work, content_key
+from pipelines.work import Work, content_key, writing
 
 _FEW_DOCUMENTS = 300_000  # below it the phases take less time here than it takes to hand them to workers
 
@@ -95,6 +95,7 @@ class PhaseRunner:
 def run_phase_item(item: Item) -> Result:
     """Run one item of a phase and keep its result, which is written last."""
     module, name = item["function"].split(":")
-    result = getattr(importlib.import_module(module), name)(item["item"])
-    write_atomic(Path(item["result"]), canonical_json(result))
+    with writing("curation.work", Path(item["result"]).parent):
+        result = getattr(importlib.import_module(module), name)(item["item"])
+        write_atomic(Path(item["result"]), canonical_json(result))
     return {}

@@ -30,6 +30,7 @@ def source_funnel(
     parts: Iterable[Result],
     ranges: Mapping[str, Sequence[Result]] | None,
     samples: Iterable[Mapping[str, Any]],
+    runs: Iterable[Result] = (),
 ) -> dict[str, Any]:
     """The funnel of one source.
 
@@ -37,6 +38,7 @@ def source_funnel(
         parts: results of ``prepare`` for its parts.
         ranges: results of ``sort_range`` for its two streams; None for a reference, which never enters the store.
         samples: pairs of copies of all sources (``dedup.Outcome``).
+        runs: results of ``tokenise`` for its parts.
     """
     dropped: dict[str, Counter[str]] = {}
     kept: Counter[str] = Counter()
@@ -61,6 +63,9 @@ def source_funnel(
     for counts in dropped.values():
         read.update(counts)
     stored = _stored(kept, ranges)
+    for run in runs:
+        for reason, counts in run["dropped"].items():
+            dropped.setdefault(reason, Counter()).update(counts)
     for results in (ranges or {}).values():
         for result in results:
             for reason, counts in result["dropped"].items():

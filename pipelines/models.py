@@ -10,8 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ground.errors import UserError
-from ground.files import digest_file
-from pipelines.chat import carry_chat_template
+from ground.files import canonical_json, digest_bytes, digest_file
+from pipelines.chat import carry_chat_template, load_chat_tokenizer
 from pipelines.config import CurationConfig, SourceConfig
 from pipelines.decontamination import DecontaminationConfig, build_index
 from pipelines.encoder import Encoder
@@ -55,10 +55,8 @@ def tokenizer_folder(
     training = config.train_tokenizer
     if training is None:
         assert tokenizer is not None  # the recipe's tokenizer or its base model; checked by the caller
-        digest = load_tokenizer(tokenizer, "curation.tokenizer").digest
-        (made,) = work.run(
-            "tokenizer", copy_tokenizer, [(content_key(copy=digest), {"tokenizer": tokenizer})], quiet=True
-        )
+        key = content_key(version=_VERSION, copy=tokenizer_digest(tokenizer))
+        (made,) = work.run("tokenizer", copy_tokenizer, [(key, {"tokenizer": tokenizer})], quiet=True, here=True)
         return made.folder
     mine = [part for part in parts if sources[part.source].role != "reference"]
     size = sum(counts["bytes"] for part in mine for counts in part.result["kept"].values())
@@ -74,6 +72,17 @@ def tokenizer_folder(
     work.progress("tokenizer", f"a BPE of {training.vocabulary:,} tokens")
     (made,) = work.run("tokenizer", fit_tokenizer, [(key, item)], quiet=True)
     return made.folder
+
+
+def tokenizer_digest(tokenizer: str) -> str:
+    """Digest of a tokenizer and of its chat template.
+
+    Raises:
+        UserError: there is no such tokenizer, or it cannot be read.
+    """
+    chat = load_chat_tokenizer(tokenizer)
+    template = {"template": chat.template, "special_tokens": chat.special_tokens}
+    return digest_bytes(canonical_json({"tokenizer": chat.loaded.digest} | template))
 
 
 def copy_tokenizer(item: Item, folder: Path) -> Result:

@@ -7,7 +7,7 @@ run/train.*, heldout.*   the sorted runs of the two splits (``runs.py``)
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +25,7 @@ from pipelines.runs import write_run
 from pipelines.tokenizer import LoadedTokenizer, load_tokenizer
 
 SCORES = "scores.npy"
+REFUSED = "refused_by_template"
 VERSION = 1  # raise when the same part would give other runs
 
 
@@ -49,9 +50,12 @@ def tokenise(item: Item, folder: Path) -> Result:
     documents = rows.select(["hash", "id", "metadata", "bytes", "heldout"])
     documents = documents.append_column("score", pa.array(scores)).append_column("row", pa.array(range(len(rows))))
     held_out = documents.column("heldout").to_numpy().astype(np.bool_)
-    result: Result = {}
+    # A conversation that the chat template refuses has no tokens.
+    empty = np.array([not len(ids) for ids in tokens], dtype=np.bool_)
+    refused = Counter(documents=int(empty.sum()), bytes=int(documents.column("bytes").to_numpy()[empty].sum()))
+    result: Result = {"dropped": {REFUSED: refused} if refused["documents"] else {}}
     for split, mask in (("train", ~held_out), ("heldout", held_out)):
-        chosen = np.flatnonzero(mask)
+        chosen = np.flatnonzero(mask & ~empty)
         result[split] = write_run(
             folder,
             "heldout" if split == "heldout" else "train",

@@ -116,17 +116,32 @@ def run_item(task: Item) -> Result:
         f".{folder.name}.{secrets.token_hex(4)}.tmp"
     )  # two nodes may have the same process ids
     try:
-        temporary.mkdir(parents=True)
-        result = function(task["item"], temporary)
-        (temporary / RESULT).write_text(canonical_json(result))
-        _publish(temporary, folder)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        mend = "make room or give another curation.work, then run the command again"
-        raise UserError("curation.work", f"cannot write {folder} ({reason})", mend) from error
+        with writing("curation.work", folder):
+            temporary.mkdir(parents=True)
+            result = function(task["item"], temporary)
+            (temporary / RESULT).write_text(canonical_json(result))
+            _publish(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return {}
+
+
+@contextmanager
+def writing(field: str, folder: Path) -> Iterator[None]:
+    """Tell a full or unwritable disk as the user's to mend.
+
+    Args:
+        field: recipe field that names the place.
+
+    Raises:
+        UserError: the file system refused.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        mend = f"make room or give another {field}, then run the command again"
+        raise UserError(field, f"cannot write {folder} ({reason})", mend) from error
 
 
 def _publish(temporary: Path, folder: Path) -> None:

@@ -242,6 +242,41 @@ def test_a_store_of_something_else_is_not_overwritten(made: Path, sources: dict[
         curate_here(made, sources, CONFIG.model_copy(update={"heldout_fraction": 0.2}))
 
 
+def test_conversations_get_a_target_mask_and_metadata_stays(sources: dict[str, Any], tmp_path: Path) -> None:
+    rng = random.Random(5)
+    chats = [
+        {
+            "id": f"c{i}",
+            "level": i % 3,
+            "messages": [
+                {"role": "user", "content": sentence(rng, GOOD)},
+                {"role": "assistant", "content": sentence(rng, GOOD)},
+            ],
+        }
+        for i in range(40)
+    ]
+    chats.append({"id": "system", "level": 0, "messages": [{"role": "user", "content": sentence(rng, ODD)}]})
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    chat = {
+        "role": "domain",
+        "paths": [str(tmp_path / "chat.jsonl")],
+        "messages_field": "messages",
+        "metadata_fields": ["level"],
+    }
+    store = curate_here(tmp_path, {"chat": chat, "ref": sources["ref"]}, split_bytes=3000)
+    loaded = load_tokenizer(str(store.tokenizer_path))
+    documents = store.documents("chat")
+    assert set(documents["metadata"]) <= {'{"level":0}', '{"level":1}', '{"level":2}'}
+    size = store.stream("chat").tokens
+    stream, targets = store.window("chat", 0, size), store.targets("chat", np.array([0]), size)[0]
+    by_id = {chat["id"]: chat["messages"] for chat in chats}
+    for start, length, identity in zip(documents["start"], documents["tokens"], documents["id"], strict=True):
+        answer = [message["content"] for message in by_id[identity] if message["role"] == "assistant"]
+        mine = stream[start : start + length][targets[start : start + length]].tolist()
+        text = loaded.tokenizer.decode([token for token in mine if token != loaded.eos_id])
+        assert text.split() == " ".join(answer).split()
+
+
 class FailingExecutor(LocalExecutor):
     """Fails before the so-manieth item, as a kill would."""
 
