@@ -78,8 +78,13 @@ def main(path: str) -> None:
     executor.run()
     seconds = time.perf_counter() - started
     stats = json.loads(Path(job["out"], "logs", "stats.json").read_text())
-    stages = {step["name"]: step["time_stats"]["total"] for step in stats if step["time_stats"]}
+    stages = {_plain(step["name"]): step["time_stats"]["total"] for step in stats if step["time_stats"]}
     Path(job["out"], "timing.json").write_text(json.dumps({"seconds": seconds, "stages": stages}))
+
+
+def _plain(name: str) -> str:
+    """The name of a step without its pictures and its kind."""
+    return name.rsplit(":", maxsplit=1)[-1].encode("ascii", "ignore").decode().strip()
 
 
 if __name__ == "__main__":

@@ -40,7 +40,6 @@ def examine(recipe_path: str | None, overrides: Sequence[str]) -> int:
         _packages,
         _demo_packages,
         _accelerator,
-        _ngram_trainer,
         _ray,
         _disk,
     ]
@@ -91,17 +90,6 @@ def _accelerator() -> Finding:
         )
     return Finding(
         "accelerator", "note", f"none; {os.cpu_count()} CPU cores", "enough for the demo and for small models"
-    )
-
-
-def _ngram_trainer() -> Finding:
-    if path := shutil.which("lmplz"):
-        return Finding("n-gram training", "ok", f"lmplz at {path}")
-    return Finding(
-        "n-gram training",
-        "note",
-        "no lmplz on PATH; kaldingram trains in memory",
-        "enough for about 10 M reference tokens; for more build KenLM and put lmplz on PATH",
     )
 
 

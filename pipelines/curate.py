@@ -25,7 +25,6 @@ from pipelines.funnel import require_documents, source_funnel
 from pipelines.inputs import Input, read_inputs
 from pipelines.lineage import write_lineage
 from pipelines.models import contamination_index, quality_model, tokenizer_digest, tokenizer_folder
-from pipelines.ngram import ngram_trainer
 from pipelines.parts import Part, prepare_parts
 from pipelines.ranking import Ranked, link_shards, rank_streams
 from pipelines.store import MANIFEST, MARKER, TOKENIZER, Manifest, StoredSource, TokenStore, seal, token_dtype
@@ -133,8 +132,6 @@ class Curation:
             "decontamination": {"paths", "tasks"},
         }
         settings = self.config.model_dump(mode="json", exclude=apart)
-        trains_ngram = self.config.quality.needs_reference and self.config.quality.method != "classifier"
-        has_reference = any(source.role == "reference" for source in self.sources.values())
         return {
             "version": _VERSION,
             "sources": {n: described[n] | {"files": sorted(entry.digest for entry in inputs[n])} for n in self.sources},
@@ -143,8 +140,6 @@ class Curation:
             "config": settings,
             "tokenizer": tokenizer_digest(self.tokenizer) if self.tokenizer else None,
             "evaluation_sets": index.name if index is not None else None,
-            # The two trainers agree in scores, not in bytes, so which one was used belongs to what determines the store.
-            "ngram_trainer": ngram_trainer() if trains_ngram and has_reference else None,
         }
 
     def _settle(

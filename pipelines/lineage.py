@@ -21,7 +21,6 @@ _LIBRARIES = (
     "fasttext-numpy2",
     "fasttext-wheel",
     "ftfy",
-    "kaldingram",
     "kenlm-ex",
     "numpy",
     "pyarrow",

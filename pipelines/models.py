@@ -16,7 +16,6 @@ from pipelines.config import CurationConfig, SourceConfig
 from pipelines.decontamination import DecontaminationConfig, build_index
 from pipelines.encoder import Encoder
 from pipelines.executor import Item, Result
-from pipelines.ngram import ngram_trainer
 from pipelines.parts import Part
 from pipelines.prepare import is_sampled
 from pipelines.quality import QualityConfig, model_digest, train_scorer
@@ -129,7 +128,6 @@ def quality_model(
         version=_VERSION,
         config=quality.model_dump(mode="json", exclude={"model", "general_model"}),
         given=given,
-        trainer=ngram_trainer() if quality.needs_reference and quality.method != "classifier" else None,
         tokenizer=load_tokenizer(str(tokenizer)).digest,
         reference=sorted(part.key for part in reference) if quality.needs_reference else [],
         general=sorted(part.key for part in general),

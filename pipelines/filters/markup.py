@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pipelines.filters.batch import FilterBatch
 from pipelines.filters.config import Markup
 
-# Bounded, so that a comment or script that never ends costs no more than its bound from each beginning.
+# A comment or script ends where another begins, so that those without an end are read once and not from each beginning.
 _HTML = re.compile(
-    r"<!--.{0,10000}?-->|<(script|style)\b.{0,100000}?</\1\s*>|</?[a-z][^<>]{0,5000}>|<![a-z][^<>]{0,500}>|&#?\w{1,24};",
+    r"<!--(?:(?!-->|<!--).)*+-->|<(script|style)\b(?:(?!</?(?:script|style)\b).)*+</\1\s*>"
+    r"|</?[a-z][^<>]{0,5000}>|<![a-z][^<>]{0,500}>|&#?\w{1,24};",
     re.DOTALL | re.IGNORECASE,
 )
 _LATEX = re.compile(r"\\[a-zA-Z]{2,}\*?(?:\[[^\]\n]{0,200}\])?(?:\{[^{}\n]{0,200}\})*|\$[^$\n]{1,500}\$|[{}]")

@@ -5,17 +5,14 @@
 
 from pipelines.quality.config import QualityConfig
 from pipelines.quality.model import load_scorer, model_digest, train_scorer
-from pipelines.quality.plain import QualityScorer, train_quality_model
 from pipelines.quality.preview import preview
 from pipelines.quality.scorers import Scorer
 
 __all__ = [
     "QualityConfig",
-    "QualityScorer",
     "Scorer",
     "load_scorer",
     "model_digest",
     "preview",
-    "train_quality_model",
     "train_scorer",
 ]

@@ -1,4 +1,4 @@
-"""Read an n-gram model in the ARPA format (the text format of SRILM, KenLM and kaldingram) into arrays."""
+"""Read an n-gram model in the ARPA format (the text format of SRILM and KenLM) into arrays."""
 
 from __future__ import annotations
 

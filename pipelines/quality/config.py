@@ -59,8 +59,8 @@ class QualityConfig(Section):
     nothing."""
     training_tokens: Annotated[int, Field(ge=1000)] = 20_000_000
     """Largest number of tokens a model is trained on, of the reference and of the general sources each; later documents (by
-    hash) are left out. kaldingram holds all n-grams in memory, 0.4 GB for each million tokens at order 3; with lmplz on PATH
-    raise it."""
+    hash) are left out. The n-grams are counted in memory, about 100 bytes for each token at order 3; a model made of more
+    text by another program can be given as ``model``."""
     classifier: ClassifierConfig = ClassifierConfig()
     """Settings of ``method: classifier``."""
 

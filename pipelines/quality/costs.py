@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ground.errors import UserError
-from pipelines.ngram import NgramModel
+from pipelines.quality.kenlm_model import NgramModel
 from pipelines.quality.table import BEGIN, END, SCALE, UNKNOWN, NgramTable, unit_ids
 
 Tokens = NDArray[np.uint32]
@@ -102,7 +102,7 @@ class TableModel:
 
 
 class KenlmModel:
-    """A KenLM binary, which only KenLM reads: about 0.4 M units/s per core.
+    """A KenLM binary, which only KenLM reads: about 2 M units/s per core.
 
     Args:
         path: the ``.bin`` file.

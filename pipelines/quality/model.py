@@ -1,7 +1,7 @@
 """A quality model on disk: train one into a folder, load its scorer. The folder holds everything a scorer needs and no pickle.
 
 model.json                         what the folder is; written last, so that a folder without it is unfinished
-reference/, general/               an n-gram model each: model.arpa (if trained here), tables, words; or model.bin
+reference/, general/               an n-gram model each: tables, words; or model.bin
 classifier.npy                     weights
 """
 
@@ -19,11 +19,11 @@ import numpy as np
 from ground.config import Section
 from ground.errors import UserError
 from ground.files import canonical_json, digest_bytes, digest_file, write_atomic
-from pipelines.ngram import Ids, Trainer, train_ngram
-from pipelines.quality.arpa import read_arpa
+from pipelines.quality.arpa import Grams, read_arpa
 from pipelines.quality.classifier import ClassifierScorer, train_classifier
 from pipelines.quality.config import QualityConfig
 from pipelines.quality.costs import CostModel, KenlmModel, TableModel, Tokens, split_words, without_end
+from pipelines.quality.kneser_ney import estimate
 from pipelines.quality.scorers import DifferenceScorer, PerplexityScorer, RobustScorer, Scorer
 from pipelines.quality.table import NgramTable, build_table, load_array, save_array
 
@@ -32,7 +32,7 @@ Document = tuple[Tokens, str]
 
 Side = Literal["reference", "general"]
 
-_MODEL, _ARPA, _BINARY, _WORDS, _CLASSIFIER = "model.json", "model.arpa", "model.bin", "words.txt", "classifier.npy"
+_MODEL, _BINARY, _WORDS, _CLASSIFIER = "model.json", "model.bin", "words.txt", "classifier.npy"
 _VERSION = 1
 
 
@@ -58,7 +58,6 @@ def train_scorer(
     *,
     end_id: int,
     vocabulary: int,
-    trainer: Trainer | None = None,
 ) -> QualityModel:
     """Train (or take over) the models that the method asks for. The same documents in the same order give the same files.
 
@@ -69,7 +68,6 @@ def train_scorer(
         folder: where to put it; an earlier model there is replaced.
         end_id: end-of-document token.
         vocabulary: number of token ids.
-        trainer: program that trains n-gram models; absent: the one that is here.
 
     Raises:
         UserError: there is no text to train on, or a given model is missing, unreadable or over other units.
@@ -91,7 +89,7 @@ def train_scorer(
         for side, given, documents in sides:
             if side == "general" and taken.count:
                 documents.limit = taken.count
-            _prepare(folder / side, side, given, config, documents, vocabulary, trainer)
+            _prepare(folder / side, side, given, config, documents, vocabulary)
     described = QualityModel(
         version=_VERSION,
         config=config.model_copy(update={"model": None, "general_model": None}),
@@ -175,7 +173,6 @@ def _prepare(
     config: QualityConfig,
     documents: _Limited,
     vocabulary: int,
-    trainer: Trainer | None,
 ) -> None:
     """Put one n-gram model into its folder: train it, or take over the given one."""
     folder.mkdir(parents=True)
@@ -184,25 +181,31 @@ def _prepare(
     if given is not None and not given.endswith(".arpa"):
         _take_binary(Path(given).expanduser(), folder / _BINARY, field, config, vocabulary)
         return
+    units = [str(n) for n in range(vocabulary)] if tokens else None
     if given is not None:
-        path = Path(given).expanduser()
+        names, grams = read_arpa(Path(given).expanduser(), units)
     else:
-        path = folder / _ARPA
-        sequences: Iterator[Ids] = documents.tokens() if tokens else documents.words()
-        _train(sequences, side, config.order, path, trainer)
-    names, grams = read_arpa(path, [str(n) for n in range(vocabulary)] if tokens else None)
+        names, grams = _estimated(documents, side, config.order, units)
     table = build_table(grams, len(names), config.unknown_log10)
     if not table.knows(np.arange(3, len(names) + 3)).any():
-        raise _other_units(field, str(path), config)
+        raise _other_units(field, str(given), config)
     table.save(folder)
     if not tokens:
         write_atomic(folder / _WORDS, "\n".join(names))
 
 
-def _train(sequences: Iterator[Ids], side: Side, order: int, path: Path, trainer: Trainer | None) -> None:
+def _estimated(documents: _Limited, side: Side, order: int, units: list[str] | None) -> tuple[list[str], list[Grams]]:
+    """The units of a model (None: the words that occur) and its n-grams."""
+    numbers: dict[str, int] = {}
+    sequences = (
+        documents.tokens()
+        if units is not None
+        else (np.array([numbers.setdefault(w, len(numbers)) for w in words]) for words in documents.words())
+    )
     first = next(sequences, None)
     _require(first is not None, side)
-    train_ngram(itertools.chain(() if first is None else (first,), sequences), order, path, trainer)
+    grams = estimate(itertools.chain(() if first is None else (first,), sequences), order)
+    return (list(numbers) if units is None else units), grams
 
 
 def _require(any_text: bool, side: Side) -> None:

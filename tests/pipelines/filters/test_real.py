@@ -13,16 +13,14 @@ import zstandard
 from pipelines.filters import FilterPipeline, Preset, resolve_filters
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
-DOCUMENTS = 60
-
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real corpora (../shared/data) are not here")
 
 
-def texts_of(name: str) -> list[str]:
+def texts_of(name: str, documents: int = 40) -> list[str]:
     """The first documents of a source."""
     with open(DATA / f"{name}.jsonl.zst", "rb") as file:
         lines = io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(file), encoding="utf-8")
-        return [json.loads(line)["text"] for line in islice(lines, DOCUMENTS)]
+        return [json.loads(line)["text"] for line in islice(lines, documents)]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +63,7 @@ def test_pages_in_html_and_other_languages_go(name: str, reason: str, preset: Pr
 
 
 def test_menus_are_taken_off_pages_and_prose_is_left() -> None:
-    texts = texts_of("medical/cdc_mmwr_supplements_webtext")
+    texts = texts_of("medical/cdc_mmwr_supplements_webtext", documents=60)
     pipeline = FilterPipeline(resolve_filters("literature"))
     mended, _ = pipeline(texts)
     assert pipeline.repaired["repair_boilerplate"] > 0.9 * len(texts)

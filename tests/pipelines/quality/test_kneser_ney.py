@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import shutil
+import subprocess
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.quality.arpa import Grams
+from pipelines.quality.arpa import Grams, read_arpa
 from pipelines.quality.kneser_ney import estimate
 
 BEGIN, END, UNKNOWN = 0, 1, 2
@@ -95,3 +98,20 @@ def test_the_order_of_documents_does_not_matter(found: list[list[int]]) -> None:
 def test_no_unit_is_an_error() -> None:
     with pytest.raises(ValueError, match="no unit"):
         estimate(arrays([[], []]), 2)
+
+
+@pytest.mark.skipif(shutil.which("lmplz") is None, reason="KenLM's lmplz, the oracle, is not on PATH")
+@pytest.mark.parametrize("order", [2, 3, 5])
+def test_the_estimate_is_that_of_lmplz(tmp_path: Path, order: int) -> None:
+    rng = np.random.default_rng(1)
+    docs = [rng.zipf(1.4, size=int(rng.integers(1, 200))) % 500 for _ in range(300)]
+    (tmp_path / "text").write_text("".join(" ".join(map(str, doc.tolist())) + "\n" for doc in docs))
+    command = ["lmplz", "-o", str(order), "--text", str(tmp_path / "text"), "--arpa", str(tmp_path / "arpa")]
+    subprocess.run([*command, "--discount_fallback"], check=True, capture_output=True)
+    _, theirs = read_arpa(tmp_path / "arpa", [str(n) for n in range(500)])
+    for mine, other in zip(estimate(docs, order), theirs, strict=True):
+        at = np.lexsort(other.ids.T[::-1])
+        np.testing.assert_array_equal(mine.ids, other.ids[at])
+        predicted = mine.ids[:, -1] != BEGIN  # lmplz gives <s> a probability of 1, which nobody asks for
+        np.testing.assert_allclose(mine.log10[predicted], other.log10[at][predicted], atol=2e-6)
+        np.testing.assert_allclose(mine.backoff, other.backoff[at], atol=2e-6)

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ground.errors import UserError
-from pipelines.ngram import NgramModel
 from pipelines.quality import QualityConfig, Scorer, load_scorer, model_digest, train_scorer
 from pipelines.quality.config import ClassifierConfig
+from pipelines.quality.kenlm_model import NgramModel
 from pipelines.quality.model import Document, QualityModel, read_model
+from tests.helpers.arpa import write_arpa
 
 END, VOCABULARY = 40, 41
 SMALL = ClassifierConfig(bits=12, chunk_tokens=16)
@@ -50,7 +51,7 @@ def documents(seed: int, first: int, count: int = 60) -> list[Document]:
 def train(config: QualityConfig, folder: Path) -> QualityModel:
     """On the two kinds of text."""
     ends = {"end_id": END, "vocabulary": VOCABULARY}
-    return train_scorer(config, documents(0, 0), documents(1, 10), folder, trainer="kaldingram", **ends)
+    return train_scorer(config, documents(0, 0), documents(1, 10), folder, **ends)
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +106,11 @@ def test_training_does_not_depend_on_the_process(folders: dict[str, Path], tmp_p
         assert model_digest(folder) == model_digest(tmp_path / name)
 
 
-def test_difference_is_reference_minus_general(scorers: dict[str, Scorer], folders: dict[str, Path]) -> None:
+def test_difference_is_reference_minus_general(scorers: dict[str, Scorer], tmp_path: Path) -> None:
     """Against KenLM's own totals of both models (Moore & Lewis 2010)."""
-    sides = [NgramModel(folders["difference"] / side / "model.arpa", -6.5) for side in ("reference", "general")]
+    for name, text in (("reference", documents(0, 0)), ("general", documents(1, 10))):
+        write_arpa(tmp_path / name, [tokens[:-1].tolist() for tokens, _ in text], 3)
+    sides = [NgramModel(tmp_path / name, -6.5) for name in ("reference", "general")]
     chosen = documents(5, 5, 10)
     expected = [sides[0].score(tokens[:-1]) - sides[1].score(tokens[:-1]) for tokens, _ in chosen]
     np.testing.assert_allclose(_score(scorers["difference"], chosen), expected, atol=2e-5)
@@ -133,12 +136,10 @@ def test_training_stops_at_the_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".arpa", ".bin"])
-def test_a_given_model_serves(
-    scorers: dict[str, Scorer], folders: dict[str, Path], tmp_path: Path, ending: str
-) -> None:
+def test_a_given_model_serves(scorers: dict[str, Scorer], tmp_path: Path, ending: str) -> None:
     """KenLM reads an ARPA file under any name, so that one can stand for a binary here."""
     given = tmp_path / f"given{ending}"
-    given.write_bytes((folders["robust"] / "reference" / "model.arpa").read_bytes())
+    write_arpa(given, [tokens[:-1].tolist() for tokens, _ in documents(0, 0)], 3)
     config = CONFIGS["robust"].model_copy(update={"model": str(given)})
     train_scorer(config, [], [], tmp_path / "m", end_id=END, vocabulary=VOCABULARY)
     given.unlink()
@@ -172,17 +173,17 @@ def test_a_missing_model_is_one_clear_line(tmp_path: Path, ending: str) -> None:
 
 
 @pytest.mark.parametrize("ending", [".arpa", ".bin"])
-def test_a_model_over_other_units_is_one_clear_line(folders: dict[str, Path], tmp_path: Path, ending: str) -> None:
+def test_a_model_over_other_units_is_one_clear_line(tmp_path: Path, ending: str) -> None:
     given = tmp_path / f"words{ending}"
-    given.write_bytes((folders["perplexity of words"] / "reference" / "model.arpa").read_bytes())
+    write_arpa(given, [tokens[:-1].tolist() for tokens, _ in documents(0, 0)], 3, prefix="w")
     config = QualityConfig(method="perplexity", model=str(given))
     with pytest.raises(UserError, match=r"^curation\.quality\.model: .*knows no token of the tokenizer"):
         train_scorer(config, [], [], tmp_path / "m", end_id=END, vocabulary=VOCABULARY)
 
 
-def test_words_of_a_binary_cannot_be_listed(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_words_of_a_binary_cannot_be_listed(tmp_path: Path) -> None:
     given = tmp_path / "words.bin"
-    given.write_bytes((folders["perplexity of words"] / "reference" / "model.arpa").read_bytes())
+    write_arpa(given, [tokens[:-1].tolist() for tokens, _ in documents(0, 0)], 3, prefix="w")
     config = QualityConfig(units="words", model=str(given))
     with pytest.raises(UserError, match=r"cannot list the words of a binary; give the \.arpa"):
         train_scorer(config, [], [], tmp_path / "m", end_id=END, vocabulary=VOCABULARY)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ground.errors import UserError
-from pipelines.ngram import NgramModel
 from pipelines.quality import table as module
 from pipelines.quality.arpa import Grams, read_arpa
+from pipelines.quality.kenlm_model import NgramModel
 from pipelines.quality.table import BEGIN, END, SCALE, NgramTable, build_table, unit_ids
 
 VOCABULARY = 12
