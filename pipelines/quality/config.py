@@ -57,9 +57,9 @@ class QualityConfig(Section):
     words: a very short text must be better to rank as high, since its mean is known less well. More prefers long documents as
     such, which helps where the good ones are long and harms where they are short; among documents of one length it changes
     nothing."""
-    training_tokens: Annotated[int, Field(ge=1000)] = 20_000_000
+    training_tokens: Annotated[int, Field(ge=1000)] = 10_000_000
     """Largest number of tokens a model is trained on, of the reference and of the general sources each; later documents (by
-    hash) are left out. The n-grams are counted in memory, about 100 bytes for each token at order 3; a model made of more
+    hash) are left out. The n-grams are counted in memory, about 150 bytes for each token at order 3; a model made of more
     text by another program can be given as ``model``."""
     classifier: ClassifierConfig = ClassifierConfig()
     """Settings of ``method: classifier``."""
