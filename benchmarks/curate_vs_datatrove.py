@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,17 @@ from benchmarks.harness import ROOT, Benchmark, Measured
 from benchmarks.selection_data import DATA, REFERENCE, gpt2_tokenizer, read_corpus, require_data
 from ground.errors import UserError
 from ground.files import digest_bytes
-from pipelines.encoder import Encoder
+from pipelines.encoder import Encoder, Tokens
 from pipelines.filters import FilterPipeline, resolve_filters
+from pipelines.quality.arpa import SPECIAL, Grams
 from pipelines.quality.config import QualityConfig
+from pipelines.quality.kneser_ney import estimate
 from pipelines.quality.model import load_scorer, train_scorer
 from pipelines.tokenizer import load_tokenizer
 
 _WORKERS = 2
 _BATCH_CHARACTERS = 4 << 20
-_TRAINING_TOKENS = 1_000_000  # of the n-gram model, which both sides use
+_TRAINING_TOKENS, _ORDER = 1_000_000, 3  # of the n-gram model, which both sides use
 _PACKAGES = ("datatrove==0.10.1", "spacy==3.8.18", "kenlm-ex==0.2.1", "tokenizers", "orjson")
 _FILTERS = ("gopher_repetition", "gopher_quality", "c4", "fineweb")
 _STAGES = ("filter", "tokenise", "score")
@@ -116,9 +118,30 @@ def _prepare(folder: Path) -> None:
     loaded = gpt2_tokenizer(folder / "tokenizer")
     encode = Encoder(loaded)
     corpora = [read_corpus("medical", name, encode) for name in REFERENCE]
-    reference = [pair for corpus in corpora for pair in zip(corpus.tokens, corpus.texts, strict=True)]
-    config = QualityConfig(method="perplexity", training_tokens=_TRAINING_TOKENS)
-    train_scorer(config, reference, (), folder / "model", end_id=loaded.eos_id, vocabulary=loaded.vocabulary)
+    reference = [ids[:-1] for corpus in corpora for ids in corpus.tokens]
+    arpa = folder / "model.arpa"
+    _write_arpa(estimate(_first(reference, _TRAINING_TOKENS), _ORDER), arpa)
+    config = QualityConfig(method="perplexity", model=str(arpa))
+    train_scorer(config, (), (), folder / "model", end_id=loaded.eos_id, vocabulary=loaded.vocabulary)
+
+
+def _write_arpa(orders: Sequence[Grams], path: Path) -> None:
+    """The model as KenLM reads it, units named by their numbers."""
+    lines = ["\\data\\", *(f"ngram {n}={len(grams.ids)}" for n, grams in enumerate(orders, 1))]
+    for n, grams in enumerate(orders, 1):
+        lines += ["", f"\\{n}-grams:"]
+        for ids, log10, backoff in zip(grams.ids.tolist(), grams.log10.tolist(), grams.backoff.tolist(), strict=True):
+            names = " ".join(SPECIAL[i] if i < len(SPECIAL) else str(i - len(SPECIAL)) for i in ids)
+            lines.append(f"{log10:.7f}\t{names}" + (f"\t{backoff:.7f}" if n < len(orders) else ""))
+    path.write_text("\n".join([*lines, "", "\\end\\", ""]), encoding="ascii")
+
+
+def _first(documents: Iterable[Tokens], tokens: int) -> Iterator[Tokens]:
+    for ids in documents:
+        if tokens <= 0:
+            return
+        yield ids
+        tokens -= len(ids)
 
 
 def _theirs(folder: Path, python: Path) -> dict[str, Any]:
@@ -127,7 +150,7 @@ def _theirs(folder: Path, python: Path) -> dict[str, Any]:
         "files": str(folder / "files"),
         "out": str(out),
         "tokenizer": str(folder / "tokenizer" / "tokenizer.json"),
-        "model": str(next((folder / "model").rglob("*.arpa"))),
+        "model": str(folder / "model.arpa"),
         "workers": _WORKERS,
     }
     path = folder / "job.json"

@@ -17,8 +17,9 @@ class UnicodeRepair(Section):
 
     unescape_html: bool = True
     """Turn ``&amp;`` into ``&`` in texts without tags."""
-    collapse_blank_lines: bool = True
-    """Leave no white space at the end of a line and at most one blank line between two others."""
+    collapse_blank_lines: bool = False
+    """Leave no white space at the end of a line and at most one blank line between two others. On in the presets for pages and
+    literature; code and verse mean their blank lines."""
 
 
 class BoilerplateRepair(Section):

@@ -12,7 +12,14 @@ from pipelines.filters.config import FilterConfig
 
 Preset = Literal["none", "basic", "web", "literature", "clinical"]
 
-_PAGE: dict[str, Any] = {"repair_boilerplate": {}, "boilerplate": {}, "markup": {}, "symbols": {}, "language": {}}
+_PAGE: dict[str, Any] = {
+    "repair_unicode": {"collapse_blank_lines": True},
+    "repair_boilerplate": {},
+    "boilerplate": {},
+    "markup": {},
+    "symbols": {},
+    "language": {},
+}
 _PRESETS: dict[str, dict[str, Any]] = {
     # As it was read.
     "none": {

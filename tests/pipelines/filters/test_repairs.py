@@ -12,7 +12,7 @@ from pipelines.filters.config import BoilerplateRepair, UnicodeRepair
 from pipelines.filters.unicode_repair import UnicodeRepairer
 
 PLAIN = UnicodeRepairer(UnicodeRepair(collapse_blank_lines=False))
-FULL = UnicodeRepairer(UnicodeRepair())
+FULL = UnicodeRepairer(UnicodeRepair(collapse_blank_lines=True))
 MENUS = BoilerplateRepairer(BoilerplateRepair())
 
 LETTERS = "aé—’“ñ中½µ°Ж à\u0301ﬁＡ\u3000\xa0\x9d\x85\u2028\ufeff\r\x00\x1b[&;lt#<e"
