@@ -45,14 +45,18 @@ def packaged_sources(folder: Path) -> tuple[dict[str, SourceConfig], CurationCon
 
 
 def shared_sources(folder: Path) -> tuple[dict[str, SourceConfig], CurationConfig, str]:
-    """Every shared corpus: medical ones as domain sources, general ones by kind; checked against the evaluation sets."""
-    sources = {}
+    """Every shared corpus: medical ones as domain sources, general ones by kind; checked against the evaluation sets.
+
+    What was crawled from one site is one source: of two of its files (raw HTML, other languages) nothing stays.
+    """
+    sources: dict[str, SourceConfig] = {}
     for kind, preset in (("medical", "literature"), ("general", "basic")):
         for file in sorted((SHARED / kind).glob("*.jsonl.zst")):
-            name = file.name.removesuffix(".jsonl.zst")
+            name = "cdc" if file.name.startswith("cdc_") else file.name.removesuffix(".jsonl.zst")
             role = "reference" if name in REFERENCE else "domain" if kind == "medical" else "general"
             own = "web" if name == "web_us_government_sites" else preset
-            sources[name] = SourceConfig.model_validate({"role": role, "preset": own, "paths": [str(file)]})
+            before = sources[name].paths if name in sources else ()
+            sources[name] = SourceConfig.model_validate({"role": role, "preset": own, "paths": [*before, str(file)]})
     save_tokenizer(gpt2(), folder / "gpt2")
     config = {"decontamination": {"paths": [str(SHARED / "benchmarks" / "*.jsonl.zst")]}}
     return sources, CurationConfig.model_validate(config), str(folder / "gpt2")
