@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,8 @@ def run() -> Measured:
 
 
 def measure(folder: Path, sources: dict[str, SourceConfig], tokenizer: Path, workers: int) -> dict[str, Any]:
-    """Curate in a new process; seconds, and the peak of private memory over its driver and workers."""
+    """Curate in a new process that, with all its children, may use ``workers`` cores; seconds, and the peak of private
+    memory over its driver and workers."""
     settings = {
         "folder": str(folder),
         "sources": {name: source.model_dump(mode="json") for name, source in sources.items()},
@@ -44,7 +46,12 @@ def measure(folder: Path, sources: dict[str, SourceConfig], tokenizer: Path, wor
         "workers": workers,
     }
     command = [sys.executable, "-m", "benchmarks.curate_once", json.dumps(settings)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, set(sorted(mine)[:workers]))  # children inherit it
+    try:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    finally:
+        os.sched_setaffinity(0, mine)
     peaks = {"sum": 0, "largest": 0}
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(process.pid, peaks, stop))

@@ -25,6 +25,7 @@ from benchmarks.selection_data import (
     require_data,
 )
 from pipelines.encoder import Encoder
+from pipelines.filters import FilterPipeline, resolve_filters
 from pipelines.quality import QualityConfig, Scorer, load_scorer, train_scorer
 
 Scores = dict[str, NDArray[np.float64]]
@@ -54,8 +55,11 @@ def run() -> Measured:
         general = list(read_general(encode, sum(len(ids) for ids, _ in reference)))
         corpora = {name: read_corpus("medical", name, encode) for name in RANKED}
         tokens = {name: corpus.lengths for name, corpus in corpora.items()}
-        table = {"length": evaluate({name: -tokens[name].astype(np.float64) for name in RANKED}, tokens)}
-        print_row("", ["by document", "by tokens", "same length", "half bad", "train s", "MB/s"])
+        left = {name: filtered(corpora[name]) for name in RANKED}
+        length = {name: -tokens[name].astype(np.float64) for name in RANKED}
+        table = {"length": evaluate(length, tokens) | after_filters(length, tokens, left)}
+        heads = ["by document", "by tokens", "same length", "filtered", "by tokens", "half bad", "train s", "MB/s"]
+        print_row("", heads)
         print_row("length", [*table["length"].values()])
         composition: dict[str, Any] = {}
         for name, config in _METHODS.items():
@@ -65,17 +69,35 @@ def run() -> Measured:
             seconds = time.perf_counter() - started
             scorer = load_scorer(folder)
             scores, rate = score_all(scorer, corpora)
-            areas = evaluate(scores, tokens)
+            areas = evaluate(scores, tokens) | after_filters(scores, tokens, left)
             areas["half_bad"] = half_bad_area(scorer, corpora, encode)
             table[name] = areas | {"train_seconds": seconds, "mb_per_s": rate}
             print_row(name, list(table[name].values()))
             if name == _DEFAULT:
                 composition = {end: tenth(scores, tokens, best=end == "best") for end in ("best", "worst")}
                 composition["pairs"] = pairwise(scores, tokens)
-    details = {"areas": table, "shares_of_the_tenths": composition}
+    details = {
+        "areas": table,
+        "documents_left_by_the_filters": {name: float(mask.mean()) for name, mask in left.items()},
+        "shares_of_the_tenths": composition,
+    }
     ours = table[_DEFAULT]
     baseline = {"name": "plain perplexity", "value": table["perplexity"]["by_tokens"], "unit": "ROC-AUC"}
     return Measured(ours["by_tokens"], baseline, {"by_document": ours["by_document"], **details})
+
+
+def filtered(corpus: Corpus) -> NDArray[np.bool_]:
+    """[documents] which of a corpus's documents the preset for literature keeps."""
+    _, reasons = FilterPipeline(resolve_filters("literature"))(corpus.texts)
+    return np.array([not reason for reason in reasons], dtype=np.bool_)
+
+
+def after_filters(
+    scores: Mapping[str, NDArray[np.float64]], tokens: Mapping[str, NDArray[np.int64]], left: Keep
+) -> dict[str, float]:
+    """The areas by document and by tokens over what the filters leave."""
+    areas = evaluate(scores, tokens, left)
+    return {"filtered_by_document": areas["by_document"], "filtered_by_tokens": areas["by_tokens"]}
 
 
 def score_all(scorer: Scorer, corpora: Mapping[str, Corpus]) -> tuple[Scores, float]:

@@ -11,9 +11,9 @@ from cluster.curation_log import log_curation
 from cluster.funnel_view import show_funnel, show_preview
 from cluster.recipe import Recipe
 from ground.errors import UserError
-from pipelines.curate import SPLIT_BYTES, Curation
+from pipelines.curate import Curation
 from pipelines.executor import Executor, Function, Item, Result
-from pipelines.look import for_preview, look
+from pipelines.look import look
 from pipelines.readers import expand_source
 from pipelines.store import TokenStore
 from pipelines.work import Work
@@ -35,7 +35,7 @@ def curate_recipe(recipe: Recipe) -> TokenStore:
 def preview_recipe(recipe: Recipe, rows: int) -> None:
     """Show the best, middle and worst documents of the first few megabytes of every domain source."""
     with _curation(recipe) as curation:
-        found = look(for_preview(curation), rows)
+        found = look(curation, rows)
     show_preview(found)
 
 
@@ -55,7 +55,7 @@ def _curation(recipe: Recipe) -> Iterator[Curation]:
     folder = Path(config.work) if config.work is not None else recipe.work_folder / "curation"
     with ExitStack() as stack:
         work = Work(folder, _RayWhenNeeded(stack, recipe.cluster.address), _say)
-        yield Curation(recipe.store_folder, recipe.sources, config, tokenizer, work, SPLIT_BYTES)
+        yield Curation(recipe.store_folder, recipe.sources, config, tokenizer, work)
 
 
 class _RayWhenNeeded:

@@ -79,7 +79,7 @@ def _start_local(cpus: int | None) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # no one takes this machine away: a process less
     ray.init(
-        num_cpus=cpus or (os.cpu_count() or 1) + _SPARE_CPUS,
+        num_cpus=cpus or len(os.sched_getaffinity(0)) + _SPARE_CPUS,
         include_dashboard=False,
         logging_level=logging.ERROR,
         log_to_driver=bool(os.environ.get("STEADY_WORKER_LOGS")),

@@ -33,8 +33,8 @@ from pipelines.work import Made, Work, clear, content_key, writing
 
 _WORKING = "CURATING"  # present while a store is being made: what is in the folder may be thrown away
 _VERSION = 2  # raise when the same inputs would give another store
-SPLIT_BYTES = 32 << 20
-"""Text of one item: some seconds of work, so that cores end together, and a part that fits any worker's memory."""
+_ITEMS = 512
+_SMALLEST_ITEM, _LARGEST_ITEM = 16 << 20, 128 << 20
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Curation:
         config: the recipe's section.
         tokenizer: folder or name, unless ``config.train_tokenizer`` asks for a new one.
         work: runs the stages.
-        split_bytes: text of one item; does not change the store.
+        split_bytes: text of one item; does not change the store. Absent: a 512th of the corpus, but 16 MiB at least, some seconds
+            of work, so that cores end together, and 128 MiB at most, so that a part fits any worker's memory.
     """
 
     store: Path
@@ -55,7 +56,7 @@ class Curation:
     config: CurationConfig
     tokenizer: str | None
     work: Work
-    split_bytes: int = SPLIT_BYTES
+    split_bytes: int | None = None
 
     def run(self) -> TokenStore:
         """Make the store, or return it when it is there already.
@@ -77,7 +78,7 @@ class Curation:
         self.store.mkdir(parents=True, exist_ok=True)
         write_atomic(self.store / _WORKING, "")
 
-        parts = prepare_parts(self.work, self.config, self.sources, inputs, index, self.split_bytes)
+        parts = prepare_parts(self.work, self.config, self.sources, inputs, index, self.item_bytes(inputs))
         stored = [part for part in parts if self.sources[part.source].role != "reference"]
         tokenizer = tokenizer_folder(self.work, self.config, self.sources, self.tokenizer, parts)
         found = duplicates.find(self.work, self.config.dedup, list(self.sources), stored)
@@ -120,6 +121,13 @@ class Curation:
         (self.store / _WORKING).unlink()
         seal(self.store, manifest)
         return TokenStore.open(self.store)
+
+    def item_bytes(self, inputs: Mapping[str, Sequence[Input]]) -> int:
+        """Text of one item."""
+        if self.split_bytes is not None:
+            return self.split_bytes
+        total = sum(entry.size for entries in inputs.values() for entry in entries)
+        return min(max(total // _ITEMS, _SMALLEST_ITEM), _LARGEST_ITEM)
 
     def lineage(self, inputs: Mapping[str, Sequence[Input]], index: Path | None) -> dict[str, Any]:
         """What determines the store. Paths are left out: the same files elsewhere give the same store."""
@@ -197,7 +205,8 @@ def tokenise_parts(
             quality=quality.folder.name if quality is not None and scored else None,
         )
         items.append((key, {"tokenisation": how.model_dump(mode="json"), "part": str(part.folder)}))
-    return work.run("tokens", tokens.tokenise, items)
+    sizes = [sum(counts["bytes"] for counts in part.result["kept"].values()) for part in parts]
+    return work.run("tokens", tokens.tokenise, items, sizes=sizes)
 
 
 def _existing(store: Path, lineage: dict[str, Any]) -> TokenStore | None:

@@ -1,12 +1,8 @@
-"""A look at the ranking before anything expensive runs: the first item of every domain source, scored.
-
-What it makes stands in the work folder, so the curation that follows goes on from there.
-"""
+"""A look at the ranking before anything expensive runs: the first few megabytes of every domain source, scored."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,7 +18,7 @@ from pipelines.runs import Run
 from pipelines.store import SPLITS
 from pipelines.work import Made
 
-_SPLIT_BYTES = 4 << 20
+_ITEM_BYTES = 4 << 20
 
 
 def look(curation: Curation, rows: int) -> list[PreviewRow]:
@@ -38,7 +34,7 @@ def look(curation: Curation, rows: int) -> list[PreviewRow]:
     seen = {name: source for name, source in sources.items() if source.role in needed}
     inputs = read_inputs(work, seen)
     index = contamination_index(work, config.decontamination)
-    parts = prepare_parts(work, config, seen, inputs, index, curation.split_bytes, first_of={"domain", "general"})
+    parts = prepare_parts(work, config, seen, inputs, index, _ITEM_BYTES, first_of={"domain", "general"})
     tokenizer = tokenizer_folder(work, config, seen, curation.tokenizer, parts)
     quality = quality_model(work, config, seen, parts, tokenizer)
     if quality is None:
@@ -46,11 +42,6 @@ def look(curation: Curation, rows: int) -> list[PreviewRow]:
     domain = [part for part in parts if seen[part.source].role == "domain"]
     runs = tokenise_parts(work, config, seen, domain, tokenizer, quality)
     return preview(_scored(domain, runs), rows)
-
-
-def for_preview(curation: Curation) -> Curation:
-    """The same curation in smaller items, so that the first of each source is a few megabytes."""
-    return replace(curation, split_bytes=min(curation.split_bytes, _SPLIT_BYTES))
 
 
 def _scored(parts: list[Part], runs: list[Made]) -> Iterator[ScoredDocument]:

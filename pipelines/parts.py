@@ -67,7 +67,7 @@ def prepare_parts(
         if source.role in first_of:
             del groups[name][1:]
     limits = {name: _limit(work, source, groups[name]) for name, source in sources.items() if source.max_documents}
-    items, names = [], []
+    items, names, sizes = [], [], []
     for name, source in sources.items():
         preparation = _preparation(name, source, config, contamination_index, limits.get(name))
         skipped: Any = {"reading": {"paths": True, "tokens": True}, "contamination_index": True}
@@ -84,7 +84,8 @@ def prepare_parts(
             splits = [split.model_dump(mode="json") for split, _ in group]
             items.append((key, {"preparation": preparation.model_dump(mode="json"), "splits": splits}))
             names.append(name)
-    made = work.run("prepare", prepare.prepare, items)
+            sizes.append(sum(split.bytes for split, _ in group))
+    made = work.run("prepare", prepare.prepare, items, sizes=sizes)
     parts = [Part(name, entry.folder, entry.result) for name, entry in zip(names, made, strict=True)]
     _require_wellformed(parts, sources)
     return parts

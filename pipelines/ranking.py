@@ -18,7 +18,7 @@ from pipelines.rank import bounds
 from pipelines.store import SPLITS, Shard, Split, Stream
 from pipelines.work import Made, Work, content_key
 
-_FEW_TOKENS = 200_000_000  # sorted and written in less time than workers take to start
+_FEW_TOKENS = 30_000_000  # sorted and written in less time than workers take to start
 
 
 @dataclass(frozen=True)

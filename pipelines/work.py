@@ -60,6 +60,7 @@ class Work:
         function: Callable[[Item, Path], Result],
         items: Sequence[tuple[str, Item]],
         *,
+        sizes: Sequence[int] = (),
         quiet: bool = False,
         here: bool = False,
     ) -> list[Made]:
@@ -67,14 +68,17 @@ class Work:
 
         Args:
             function: called with an item and an empty folder to write into; importable by name.
+            sizes: how much work each item is; the largest go first, so that workers end together.
             quiet: report no progress.
             here: run them in this process, one after the other: for work that takes less time than handing it out.
         """
         folders = [self.folder / stage / key for key, _ in items]
         missing = {key: item for (key, item), folder in zip(items, folders, strict=True) if not done(folder)}
         name = f"{function.__module__}:{function.__qualname__}"
+        order = dict(zip((key for key, _ in items), sizes, strict=False))
         tasks = [
-            {"function": name, "folder": str(self.folder / stage / key), "item": item} for key, item in missing.items()
+            {"function": name, "folder": str(self.folder / stage / key), "item": missing[key]}
+            for key in sorted(missing, key=lambda key: -order.get(key, 0))
         ]
         if tasks:
             started = time.perf_counter()
