@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipelines.executor import Executor, Item, LocalExecutor, Result
 from pipelines.parts import Part
 from pipelines.work import Work, content_key, writing
 
-_FEW_DOCUMENTS = 300_000  # below it the phases take less time here than it takes to hand them to workers
+_FEW_DOCUMENTS = 500_000  # below it the phases take less time here than it takes to hand them to workers
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def find(work: Work, config: DedupConfig | None, order: Sequence[str], parts: Se
     )
     folder = work.folder / "duplicates" / key
     few = sum(part.documents for part in parts) < _FEW_DOCUMENTS
-    runner = PhaseRunner(folder / "results", LocalExecutor() if few else work.executor)
+    runner = PhaseRunner(folder / "results", LocalExecutor(len(os.sched_getaffinity(0))) if few else work.executor)
     with work.timed("duplicates") as say:
         found = find_duplicates(signed, order, config, folder, runner)
         say(f"{found.documents:,} documents compared")
