@@ -13,7 +13,7 @@ from blake3 import blake3
 _BLOCK_BYTES = 1 << 20
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
+def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
     """Write ``data`` so that ``path`` either keeps its old content or has all of the new one.
 
     Raises:
@@ -36,7 +36,7 @@ def canonical_json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
-def digest_bytes(data: bytes | str) -> str:
+def digest_bytes(data: bytes | memoryview | str) -> str:
     """BLAKE3 of ``data`` as 32 hex digits (128 bits)."""
     return blake3(data.encode() if isinstance(data, str) else data).hexdigest(16)
 

@@ -101,18 +101,22 @@ def make_shard(item: Item, folder: Path) -> Result:
         item["index"],
         shard_tokens=item["shard_tokens"],
         documents=documents,
-        tokens=_gather(rows, {index: run.tokens() for index, run in runs.items()}),
+        tokens=_gather(rows, {index: run.tokens() for index, run in runs.items()}, np.dtype(item["dtype"])),
         targets=_gather_targets(rows, runs),
         dtype=item["dtype"],
     )
     return {"shard": json.loads(shard.model_dump_json())}
 
 
-def _gather(rows: pa.Table, sources: Mapping[int, NDArray[Any]]) -> NDArray[Any]:
-    """The pieces of the runs' arrays that belong to the documents, joined."""
-    starts, lengths, runs = (rows.column(name).to_pylist() for name in ("start", "tokens", "run"))
-    pieces = [sources[run][start : start + length] for run, start, length in zip(runs, starts, lengths, strict=True)]
-    return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.uint32)
+def _gather(rows: pa.Table, sources: Mapping[int, NDArray[Any]], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The pieces of the runs' arrays that belong to the documents, joined: one array of the final type, filled in place."""
+    starts, lengths, runs = (rows.column(name).to_numpy() for name in ("start", "tokens", "run"))
+    joined = np.empty(int(lengths.sum()), dtype=dtype.newbyteorder("<"))
+    filled = 0
+    for run, start, length in zip(runs.tolist(), starts.tolist(), lengths.tolist(), strict=True):
+        joined[filled : filled + length] = sources[run][start : start + length]
+        filled += length
+    return joined
 
 
 def _gather_targets(rows: pa.Table, runs: Mapping[int, Run]) -> NDArray[np.bool_] | None:
@@ -120,7 +124,7 @@ def _gather_targets(rows: pa.Table, runs: Mapping[int, Run]) -> NDArray[np.bool_
     if all(mask is None for mask in masks.values()):
         return None
     whole = {i: np.ones(len(runs[i].tokens()), dtype=np.uint8) if m is None else m for i, m in masks.items()}
-    return _gather(rows, whole).astype(np.bool_)
+    return _gather(rows, whole, np.dtype(np.uint8)).view(np.bool_)
 
 
 @lru_cache(maxsize=4)

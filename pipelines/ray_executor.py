@@ -18,9 +18,9 @@ import ray.data
 
 from pipelines.executor import Function, Item, Result
 
-# Ray Data hands out the next item up to 0.2 s after one ended. One process more than there are cores fills the gaps; it pays
-# when there are many items, since its start takes some 1.5 s of a core.
-_WAITING, _MANY = 1, 16
+# Ray Data hands out the next task up to 0.2 s after one ended. So a task takes several items where there are many, but no more
+# than leave each worker this many tasks, so that workers end together. Items that were done are skipped when it is started again.
+_TASKS_A_WORKER = 8
 
 _SCHEMA = pa.schema([("index", pa.int64()), ("result", pa.string())])
 
@@ -42,13 +42,16 @@ class RayExecutor:
         if not rows:
             return
         name = f"{function.__module__}:{function.__qualname__}"
-        at_once = self.workers + (_WAITING if len(rows) > _MANY * self.workers else 0)
-        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        tasks = min(len(rows), _TASKS_A_WORKER * self.workers)
+        dealt = [
+            row for task in range(tasks) for row in rows[task::tasks]
+        ]  # the first ones, the largest, to different tasks
+        results = ray.data.from_items(dealt, override_num_blocks=tasks).map_batches(
             partial(_call, name),
-            batch_size=1,
+            batch_size=None,
             batch_format="pyarrow",
             num_cpus=1,
-            compute=ray.data.TaskPoolStrategy(size=min(at_once, len(rows))),
+            compute=ray.data.TaskPoolStrategy(size=min(self.workers, tasks)),
         )
         for row in results.iter_rows():
             yield row["index"], json.loads(row["result"])

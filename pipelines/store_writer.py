@@ -55,14 +55,15 @@ def write_shard(
     skip = first - int(starts[0])
     assert skip >= 0, (source, split, index)
     span = slice(skip, skip + shard_tokens)
-    data = tokens[span].astype(np.dtype(dtype).newbyteorder("<")).tobytes()
+    # A shard is as large as memory allows: no copy where the tokens come in their final type.
+    data = np.ascontiguousarray(tokens[span], dtype=np.dtype(dtype).newbyteorder("<")).view(np.uint8).data
     size = len(data) // np.dtype(dtype).itemsize
     stem = shard_stem(store, source, split, index)
     write_atomic(stem.with_suffix(".tokens"), data)
     mask = None
     if targets is not None:
         assert targets.shape == tokens.shape, (targets.shape, tokens.shape)
-        mask = targets[span].astype(np.uint8).tobytes()
+        mask = np.ascontiguousarray(targets[span], dtype=np.uint8).data
         write_atomic(stem.with_suffix(".targets"), mask)
     starting = (starts >= first) & (starts < first + size)
     positions = (starts[starting] - first).astype(START).tobytes()
