@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,20 @@ def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a finished file a second name: without a copy where the file system has hard links.
+
+    Raises:
+        OSError: ``target`` is there already, or cannot be written.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
 
 
 def canonical_json(value: Mapping[str, Any]) -> str:

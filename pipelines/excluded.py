@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ground.files import digest_file
+from ground.files import digest_file, link_or_copy
 from pipelines.dedup import REASONS, read_reasons
 from pipelines.executor import Item, Result
 from pipelines.parts import Part
@@ -43,7 +42,7 @@ def write_excluded(work: Work, share: float, parts: Sequence[Part], reasons: Map
     folder.mkdir(parents=True)
     for part, entry in zip(parts, made, strict=True):
         if entry.result["documents"]:
-            os.link(entry.folder / EXCLUDED, folder / f"{part.source}-{part.key[:12]}.parquet")
+            link_or_copy(entry.folder / EXCLUDED, folder / f"{part.source}-{part.key[:12]}.parquet")
     return folder
 
 

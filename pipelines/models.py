@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -35,10 +37,11 @@ def contamination_index(work: Work, config: DecontaminationConfig | None) -> Pat
     if config is None:
         return None
     # The sets are small, so they are read anew each time: their content, not their paths, names the index.
-    target = work.folder / "contamination" / "building"
-    digest = build_index(config, target).digest
-    folder = target.with_name(digest)
-    if not folder.is_dir():
+    target = work.folder / "contamination" / f".{secrets.token_hex(4)}.tmp"
+    folder = target.with_name(build_index(config, target).digest)
+    if folder.is_dir():
+        shutil.rmtree(target)
+    else:
         target.rename(folder)
     return folder
 

@@ -19,7 +19,13 @@ from pipelines.naming import Role
 from pipelines.readers import Rejects, Split, file_digest, plan_splits, read_split, require_wellformed
 from pipelines.work import Work, content_key
 
-_LIBRARIES = ("ftfy", "fasttext-predict", "resiliparse", "numpy")  # whose versions may change what stays of a text
+_LIBRARIES = (
+    "ftfy",
+    "fasttext-predict",
+    "resiliparse",
+    "rensa",
+    "numpy",
+)  # whose versions may change what stays of a text
 
 Group = list[tuple[Split, str]]
 """Splits that one item prepares, each with the digest of its file."""

@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -199,7 +200,19 @@ class _Part:
             for i, redacted in zip(staying, found, strict=True):
                 texts[i] = redacted.text
                 self.redacted.update(redacted.counts)
+                if documents.messages is not None:
+                    documents.messages[i] = self._redact_messages(self.redactor, documents.messages[i])
         return texts, reasons
+
+    @staticmethod
+    def _redact_messages(redactor: Redactor, messages: str | None) -> str | None:
+        """A conversation with the contents of its messages redacted one by one."""
+        if messages is None:
+            return None
+        parsed = orjson.loads(messages)
+        for message, redacted in zip(parsed, redactor.redact([m["content"] for m in parsed]), strict=True):
+            message["content"] = redacted.text
+        return orjson.dumps(parsed, option=orjson.OPT_SORT_KEYS).decode()
 
     def _kept(self, documents: Documents, texts: list[str], reasons: list[str]) -> pa.Table:
         """The documents that stay (``PART_SCHEMA``), counted."""

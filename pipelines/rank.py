@@ -101,17 +101,23 @@ def make_shard(item: Item, folder: Path) -> Result:
         item["index"],
         shard_tokens=item["shard_tokens"],
         documents=documents,
-        tokens=_gather(rows, {index: run.tokens() for index, run in runs.items()}, np.dtype(item["dtype"])),
-        targets=_gather_targets(rows, runs),
+        tokens=_gather(rows, {i: run.tokens() for i, run in runs.items()}, np.dtype(item["dtype"]), folder / "tokens"),
+        targets=_gather_targets(rows, runs, folder / "targets"),
         dtype=item["dtype"],
     )
+    for name in ("tokens", "targets"):
+        (folder / name).unlink(missing_ok=True)
     return {"shard": json.loads(shard.model_dump_json())}
 
 
-def _gather(rows: pa.Table, sources: Mapping[int, NDArray[Any]], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The pieces of the runs' arrays that belong to the documents, joined: one array of the final type, filled in place."""
+def _gather(rows: pa.Table, sources: Mapping[int, NDArray[Any]], dtype: np.dtype[Any], scratch: Path) -> NDArray[Any]:
+    """The pieces of the runs' arrays that belong to the documents, joined in the final type.
+
+    The array stands in a file, so that a shard of any size takes no memory that cannot be given back.
+    """
     starts, lengths, runs = (rows.column(name).to_numpy() for name in ("start", "tokens", "run"))
-    joined = np.empty(int(lengths.sum()), dtype=dtype.newbyteorder("<"))
+    size = int(lengths.sum())
+    joined: NDArray[Any] = np.memmap(scratch, dtype=dtype.newbyteorder("<"), mode="w+", shape=(size,))
     filled = 0
     for run, start, length in zip(runs.tolist(), starts.tolist(), lengths.tolist(), strict=True):
         joined[filled : filled + length] = sources[run][start : start + length]
@@ -119,12 +125,12 @@ def _gather(rows: pa.Table, sources: Mapping[int, NDArray[Any]], dtype: np.dtype
     return joined
 
 
-def _gather_targets(rows: pa.Table, runs: Mapping[int, Run]) -> NDArray[np.bool_] | None:
+def _gather_targets(rows: pa.Table, runs: Mapping[int, Run], scratch: Path) -> NDArray[np.bool_] | None:
     masks = {index: run.targets() for index, run in runs.items()}
     if all(mask is None for mask in masks.values()):
         return None
     whole = {i: np.ones(len(runs[i].tokens()), dtype=np.uint8) if m is None else m for i, m in masks.items()}
-    return _gather(rows, whole, np.dtype(np.uint8)).view(np.bool_)
+    return _gather(rows, whole, np.dtype(np.uint8), scratch).view(np.bool_)
 
 
 @lru_cache(maxsize=4)

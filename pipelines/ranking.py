@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ground.files import digest_file
+from ground.files import digest_file, link_or_copy
 from pipelines import rank
 from pipelines.executor import Item, Result
 from pipelines.rank import bounds
@@ -140,8 +138,4 @@ def link_shards(store: Path, ranked: Ranked) -> None:
         (store / source).mkdir(parents=True, exist_ok=True)
         for made in shards:
             for file in sorted((made.folder / source).glob(f"{split}-*")):
-                target = store / source / file.name
-                try:
-                    os.link(file, target)
-                except OSError:  # another file system, or one without hard links
-                    shutil.copyfile(file, target)
+                link_or_copy(file, store / source / file.name)

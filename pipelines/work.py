@@ -21,11 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from ground.errors import UserError
 from ground.files import canonical_json, digest_bytes
 from pipelines.executor import Executor, Item, LocalExecutor, Result
 
 RESULT = "result.json"
+_ABANDONED_S = 6 * 3600  # no item takes hours
 
 Progress = Callable[[str, str], None]
 """Called with a stage and what it found, as work goes on."""
@@ -127,6 +130,7 @@ def run_item(task: Item) -> Result:
             _publish(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        pa.default_memory_pool().release_unused()  # a worker lives on; what one large item needed is not its size
     return {}
 
 
@@ -162,6 +166,7 @@ def _publish(temporary: Path, folder: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what killed workers left behind in a work folder."""
+    """Remove what killed workers left behind in a work folder; what is younger may be another curation's."""
     for leftover in folder.glob("*/.*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        if leftover.stat().st_mtime < time.time() - _ABANDONED_S:
+            shutil.rmtree(leftover, ignore_errors=True)

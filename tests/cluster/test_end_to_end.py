@@ -59,7 +59,9 @@ def test_mlflow_has_one_parent_and_a_child_for_each_run(finished: tuple[Path, Pa
     experiment = client.get_experiment_by_name("small")
     assert experiment is not None
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-    assert runs.keys() == {"small", "once", "mixed"}
+    (curation,) = (name for name in runs if name.startswith("curation "))
+    assert runs.keys() == {"small", "once", "mixed", curation}
+    assert runs[curation].data.tags["steady.kind"] == "curation"
     parent = runs["small"].info.run_id
     for name in ("once", "mixed"):
         run = runs[name]
