@@ -189,6 +189,7 @@ class Killed(LocalExecutor):
     """Stops after some items, in the middle of a part."""
 
     def __init__(self, after: int) -> None:
+        super().__init__()
         self.after, self.asked = after, 0
 
     def map(self, function: Function, items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
