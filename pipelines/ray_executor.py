@@ -18,9 +18,9 @@ import ray.data
 
 from pipelines.executor import Function, Item, Result
 
-# Ray Data hands out the next task up to 0.2 s after one ended. So a task takes several items where there are many, but no more
-# than leave each worker this many tasks, so that workers end together. Items that were done are skipped when it is started again.
-_TASKS_A_WORKER = 8
+# Ray Data hands out the next task up to 0.2 s after one ended, which is long beside small items. So a task takes up to eight items,
+# but each worker gets four tasks at least, so that workers end together. Started again, a task skips the items that were done.
+_TASKS_A_WORKER, _ITEMS_A_TASK = 4, 8
 
 _SCHEMA = pa.schema([("index", pa.int64()), ("result", pa.string())])
 
@@ -42,7 +42,7 @@ class RayExecutor:
         if not rows:
             return
         name = f"{function.__module__}:{function.__qualname__}"
-        tasks = min(len(rows), _TASKS_A_WORKER * self.workers)
+        tasks = min(len(rows), max(_TASKS_A_WORKER * self.workers, -(-len(rows) // _ITEMS_A_TASK)))
         dealt = [
             row for task in range(tasks) for row in rows[task::tasks]
         ]  # the first ones, the largest, to different tasks
