@@ -18,8 +18,8 @@ import ray.data
 
 from pipelines.executor import Function, Item, Result
 
-# Ray Data hands out the next task up to 0.2 s after one ended, which is long beside small items. So a task takes up to eight items,
-# but each worker gets four tasks at least, so that workers end together. Started again, a task skips the items that were done.
+# Ray Data hands out the next task up to 0.2 s after one ended, which is long beside small items. So a task takes up to eight, but
+# each worker gets four tasks at least, so that workers end together. Started again, a task skips the items that were done.
 _TASKS_A_WORKER, _ITEMS_A_TASK = 4, 8
 
 _SCHEMA = pa.schema([("index", pa.int64()), ("result", pa.string())])
