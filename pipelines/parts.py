@@ -161,9 +161,9 @@ def _groups(name: str, source: SourceConfig, inputs: Sequence[Input], split_byte
     digests = {entry.file: entry.digest for entry in inputs}
     files, sizes = [entry.file for entry in inputs], [entry.size for entry in inputs]
     groups: list[Group] = []
-    filled = split_bytes
+    filled = 0
     for split in plan_splits(name, source, files, sizes, split_bytes):
-        if filled + split.bytes > split_bytes:
+        if not groups or filled + split.bytes > split_bytes:
             groups.append([])
             filled = 0
         groups[-1].append((split, digests[split.file]))

@@ -237,6 +237,17 @@ def test_a_second_curation_makes_only_what_is_missing(made: Path, sources: dict[
     assert "prepare" not in stages and "tokens" in stages  # other scores, the same clean documents
 
 
+def test_empty_files_among_good_ones_change_nothing(made: Path, sources: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a-empty.jsonl").write_text("")
+    (tmp_path / "z-empty.jsonl").write_text("\n\n")
+    more = [str(tmp_path / "a-empty.jsonl"), *sources["web"]["paths"], str(tmp_path / "z-empty.jsonl")]
+    store = curate_here(tmp_path, sources | {"web": sources["web"] | {"paths": more}})
+    before = TokenStore.open(made / "store").manifest
+    assert store.manifest.sources == before.sources and store.manifest.funnel == before.funnel
+    with pytest.raises(UserError, match=r"sources\.web: has no document left: its files are empty"):
+        curate_here(tmp_path / "none", sources | {"web": sources["web"] | {"paths": [more[0]]}})
+
+
 def test_a_store_of_something_else_is_not_overwritten(made: Path, sources: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"curation\.store: .* made from something else \(differs in: config"):
         curate_here(made, sources, CONFIG.model_copy(update={"heldout_fraction": 0.2}))
