@@ -33,7 +33,7 @@ from pipelines.tokenizer import load_tokenizer
 _WORKERS = 2
 _BATCH_CHARACTERS = 4 << 20
 _TRAINING_TOKENS, _ORDER = 1_000_000, 3  # of the n-gram model, which both sides use
-_PACKAGES = ("datatrove==0.10.1", "spacy==3.8.18", "kenlm-ex==0.2.1", "tokenizers", "orjson")
+_PACKAGES = ("datatrove==0.10.1", "spacy==3.8.18", "regex", "kenlm-ex==0.2.1", "tokenizers", "orjson")
 _FILTERS = ("gopher_repetition", "gopher_quality", "c4", "fineweb")
 _STAGES = ("filter", "tokenise", "score")
 _REPETITIONS = 3
