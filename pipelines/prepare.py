@@ -129,18 +129,13 @@ class _Part:
                 if others.num_rows:
                     excluded.write_table(others)
                 kept = self._kept(documents, texts, reasons)
-                if not kept.num_rows:
+                if not kept["id"]:
                     continue
                 with self._timed("write"):
-                    writer.write_table(kept)
+                    writer.write_table(pa.table(kept, schema=PART_SCHEMA))
                 if signatures is not None:
                     with self._timed("sign"):
-                        signatures.add(
-                            kept.column("text").to_pylist(),
-                            kept.column("id").to_pylist(),
-                            kept.column("hash").to_pylist(),
-                            kept.column("heldout").to_pylist(),
-                        )
+                        signatures.add(kept["text"], kept["id"], kept["hash"], kept["heldout"])
         if signatures is not None:
             signatures.close()
         return {
@@ -214,8 +209,8 @@ class _Part:
             message["content"] = redacted.text
         return orjson.dumps(parsed, option=orjson.OPT_SORT_KEYS).decode()
 
-    def _kept(self, documents: Documents, texts: list[str], reasons: list[str]) -> pa.Table:
-        """The documents that stay (``PART_SCHEMA``), counted."""
+    def _kept(self, documents: Documents, texts: list[str], reasons: list[str]) -> dict[str, list[Any]]:
+        """The columns (``PART_SCHEMA``) of the documents that stay, counted."""
         staying = [index for index, reason in enumerate(reasons) if not reason]
         hashes = [documents.hashes[i] for i in staying]
         held_out = [is_held_out(value, self.preparation.heldout_fraction) for value in hashes]
@@ -232,7 +227,7 @@ class _Part:
             _chosen(documents.metadata, staying),
             _chosen(documents.messages, staying),
         ]
-        return pa.table(dict(zip(PART_SCHEMA.names, columns, strict=True)), schema=PART_SCHEMA)
+        return dict(zip(PART_SCHEMA.names, columns, strict=True))
 
     def _excluded(self, documents: Documents, texts: list[str], reasons: list[str]) -> pa.Table:
         """A sample of the documents that go (``EXCLUDED_SCHEMA``), all of them counted."""

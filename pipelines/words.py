@@ -38,8 +38,6 @@ class Words:
     """[words] first byte in ``TextBatch.data``."""
     ends: Offsets
     """[words] one past the last byte."""
-    characters: Offsets
-    """[words] length in characters."""
     hashes: Hashes
     """[words] equal words have equal hashes; a collision has probability 2**-64 a pair."""
     is_sign: NDArray[np.bool_]
@@ -54,18 +52,6 @@ class Words:
     def documents(self) -> Offsets:
         """[words] the document each word belongs to."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
-
-    def select(self, mask: NDArray[np.bool_]) -> Words:
-        """Only the words where ``mask`` is true."""
-        before = np.concatenate([[0], np.cumsum(mask)])
-        return Words(
-            self.starts[mask],
-            self.ends[mask],
-            self.characters[mask],
-            self.hashes[mask],
-            self.is_sign[mask],
-            before[self.offsets],
-        )
 
 
 class TextBatch:
@@ -114,12 +100,15 @@ class TextBatch:
         else:
             lowered = TextBatch([text.lower() for text in self.texts])
             data, offsets = lowered.data, lowered.offsets
-        words = find_words(data, offsets)
-        return words.select(~words.is_sign)
+        return find_words(data, offsets, signs=False)
 
 
-def find_words(data: Bytes, offsets: Offsets) -> Words:
-    """The words of the documents ``data[offsets[i]:offsets[i + 1]]``, each of which ends with a newline."""
+def find_words(data: Bytes, offsets: Offsets, *, signs: bool = True) -> Words:
+    """The words of the documents ``data[offsets[i]:offsets[i + 1]]``, each of which ends with a newline.
+
+    Args:
+        signs: find words that are signs too.
+    """
     kinds = _kinds(data)
     visible = kinds != _SPACE
     joined = (kinds == _LETTER) | (kinds == _DIGIT)
@@ -129,16 +118,10 @@ def find_words(data: Bytes, offsets: Offsets) -> Words:
     last = visible.copy()
     last[:-1] &= first[1:] | ~visible[1:]
     ends = np.flatnonzero(last) + 1
-    is_first_byte = (data & 0xC0) != 0x80
-    before = np.concatenate([[0], np.cumsum(is_first_byte)])
-    return Words(
-        starts,
-        ends,
-        before[ends] - before[starts],
-        segment_hashes(data, starts, ends),
-        kinds[starts] == _SIGN,
-        np.searchsorted(starts, offsets),
-    )
+    is_sign = kinds[starts] == _SIGN
+    if not signs:
+        starts, ends, is_sign = starts[~is_sign], ends[~is_sign], np.zeros(int((~is_sign).sum()), dtype=np.bool_)
+    return Words(starts, ends, segment_hashes(data, starts, ends), is_sign, np.searchsorted(starts, offsets))
 
 
 def visible_bytes(data: Bytes) -> NDArray[np.bool_]:

@@ -26,7 +26,7 @@ from pipelines.dedup.config import FuzzyConfig
 from pipelines.dedup.exact import LABELS
 from pipelines.dedup.layout import Item, Layout, NodeArray, Result
 from pipelines.dedup.tables import Array, Nodes, distinct_pairs, group_starts, write_run
-from pipelines.words import Hashes, mix
+from pipelines.words import Hashes, mix, sort_hashes
 
 BANDS, EDGES = "bands", "edges"
 REPRESENTATIVES = 64
@@ -92,12 +92,12 @@ class Groups:
 
 def shared_groups(keys: Hashes, nodes: Nodes, layout: Layout) -> Groups:
     """The groups of two and more nodes with the same key, the larger ones in an order by content and key."""
+    order = sort_hashes(keys)
+    sizes = np.diff(group_starts(keys[order]))
+    order = order[np.repeat(sizes > 1, sizes)]  # most keys are those of one document
+    keys, nodes, sizes = keys[order], nodes[order], sizes[sizes > 1]
     order = np.lexsort((nodes, keys))
     keys, nodes = keys[order], nodes[order]
-    starts = group_starts(keys)
-    sizes = np.diff(starts)
-    shared = np.repeat(sizes > 1, sizes)
-    keys, nodes, sizes = keys[shared], nodes[shared], sizes[sizes > 1]
     large = np.flatnonzero(np.repeat(sizes > REPRESENTATIVES, sizes))
     if len(large):
         contents = layout.of_nodes(nodes[large], ["content_low"])["content_low"]

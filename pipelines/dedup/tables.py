@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ground.errors import CorruptError
 from ground.files import write_atomic
+from pipelines.words import sort_hashes
 
 Array = NDArray[Any]
 Nodes = NDArray[np.int64]
@@ -78,7 +79,8 @@ def read_table(path: Path, names: Iterable[str] | None = None) -> Columns:
 
 def write_run(path: Path, key: str, columns: Mapping[str, Array]) -> None:
     """Write a table sorted by the column ``key``."""
-    order = np.argsort(columns[key], kind="stable")
+    keys = columns[key]
+    order = sort_hashes(keys) if keys.dtype == np.uint64 else np.argsort(keys, kind="stable")
     write_table(path, {name: values[order] for name, values in columns.items()})
 
 

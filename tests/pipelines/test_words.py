@@ -63,7 +63,6 @@ def test_words_are_those_of_a_loop_over_characters(texts: list[str]) -> None:
 def test_what_a_word_is_like(texts: list[str]) -> None:
     batch = TextBatch(texts)
     words, expected = batch.words, [word for text in texts for word in words_of(text)]
-    assert words.characters.tolist() == [len(word) for word in expected]
     assert words.is_sign.tolist() == [len(word) == 1 and kind(word) == "sign" for word in expected]
     numbers = [i for i, text in enumerate(texts) for _ in words_of(text)]
     assert words.documents.tolist() == numbers
