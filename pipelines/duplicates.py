@@ -11,12 +11,13 @@ from pathlib import Path
 
 from ground.files import canonical_json, write_atomic
 from pipelines.dedup import VERSION, DedupConfig, Found, Outcome, SignedPart, choose_members, find_duplicates
-from pipelines.dedup.layout import Task
+from pipelines.dedup.layout import TASK_ROWS, Task
 from pipelines.executor import Executor, Item, LocalExecutor, Result
 from pipelines.parts import Part
 from pipelines.work import Work, content_key, writing
 
 _FEW_DOCUMENTS = 500_000  # below it the phases take less time here than it takes to hand them to workers
+_FEW_ROWS = 1 << 17  # rows of a task then, so that there is one for each thread
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,19 @@ def find(work: Work, config: DedupConfig | None, order: Sequence[str], parts: Se
         return None
     config.ranks(order)
     signed = [SignedPart(str(part.folder), part.documents, part.source) for part in parts]
+    few = sum(part.documents for part in parts) < _FEW_DOCUMENTS
+    task_rows = _FEW_ROWS if few else TASK_ROWS
     key = content_key(
         version=VERSION,
         config=config.model_dump(mode="json"),
         order=list(order),
         parts=[[part.source, part.key] for part in parts],
+        task_rows=task_rows,
     )
     folder = work.folder / "duplicates" / key
-    few = sum(part.documents for part in parts) < _FEW_DOCUMENTS
     runner = PhaseRunner(folder / "results", LocalExecutor(len(os.sched_getaffinity(0))) if few else work.executor)
     with work.timed("duplicates") as say:
-        found = find_duplicates(signed, order, config, folder, runner)
+        found = find_duplicates(signed, order, config, folder, runner, task_rows)
         say(f"{found.documents:,} documents compared")
     return Duplicates(folder, found, runner)
 

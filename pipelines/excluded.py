@@ -15,7 +15,7 @@ from ground.files import digest_file, link_or_copy
 from pipelines.dedup import REASONS, read_reasons
 from pipelines.executor import Item, Result
 from pipelines.parts import Part
-from pipelines.prepare import EXCLUDED, EXCLUDED_SCHEMA, is_sampled
+from pipelines.prepare import EXCLUDED, EXCLUDED_SCHEMA, PART_SCHEMA, is_sampled
 from pipelines.work import Work, content_key
 
 _VERSION = 1  # raise when the same documents would give other files
@@ -58,17 +58,19 @@ def collect_excluded(item: Item, folder: Path) -> Result:
 
 
 def _copies(part: Path, reasons: NDArray[np.uint8], share: float) -> list[pa.Table]:
-    """A sample of the documents that deduplication dropped, found a batch at a time."""
+    """A sample of the documents that deduplication dropped, found a batch at a time by their hashes alone."""
     tables, first = [], 0
+    only_hashes = pa.ipc.IpcReadOptions(included_fields=[PART_SCHEMA.get_field_index("hash")])
     with pa.memory_map(str(part / "documents.arrow")) as source:
-        reader = pa.ipc.open_file(source)
+        reader, hashes_of = pa.ipc.open_file(source), pa.ipc.open_file(source, options=only_hashes)
         for index in range(reader.num_record_batches):
-            batch = pa.Table.from_batches([reader.get_batch(index)])
-            codes = reasons[first : first + batch.num_rows]
-            first += batch.num_rows
-            hashes = batch.column("hash").to_pylist()
-            chosen = [i for i in np.flatnonzero(codes).tolist() if is_sampled(hashes[i], share)]
-            rows = batch.take(pa.array(chosen, pa.int64()))
+            hashes = hashes_of.get_batch(index).column(0)
+            codes = reasons[first : first + len(hashes)]
+            first += len(hashes)
+            chosen = [i for i in np.flatnonzero(codes).tolist() if is_sampled(hashes[i].as_py(), share)]
+            if not chosen:
+                continue
+            rows = pa.Table.from_batches([reader.get_batch(index)]).take(pa.array(chosen, pa.int64()))
             names = pa.array([REASONS[codes[i]] for i in chosen], pa.string())
             columns = [rows.column("id"), rows.column("hash"), names, rows.column("text"), rows.column("metadata")]
             tables.append(pa.table(dict(zip(EXCLUDED_SCHEMA.names, columns, strict=True)), schema=EXCLUDED_SCHEMA))

@@ -16,11 +16,8 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from pipelines.executor import Function, Item, Result
+from pipelines.executor import Function, Item, Result, deal
 
-# Ray Data hands out the next task up to 0.2 s after one ended, which is long beside small items. So a task takes up to eight, but
-# each worker gets four tasks at least, so that workers end together. Started again, a task skips the items that were done.
-_TASKS_A_WORKER, _ITEMS_A_TASK = 4, 8
 
 _SCHEMA = pa.schema([("index", pa.int64()), ("result", pa.string())])
 
@@ -42,16 +39,13 @@ class RayExecutor:
         if not rows:
             return
         name = f"{function.__module__}:{function.__qualname__}"
-        tasks = min(len(rows), max(_TASKS_A_WORKER * self.workers, -(-len(rows) // _ITEMS_A_TASK)))
-        dealt = [
-            row for task in range(tasks) for row in rows[task::tasks]
-        ]  # the first ones, the largest, to different tasks
-        results = ray.data.from_items(dealt, override_num_blocks=tasks).map_batches(
+        tasks = [{"rows": [rows[index] for index in hand]} for hand in deal(len(rows), self.workers)]
+        results = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
             partial(_call, name),
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=1,
-            compute=ray.data.TaskPoolStrategy(size=min(self.workers, tasks)),
+            compute=ray.data.TaskPoolStrategy(size=min(self.workers, len(tasks))),
         )
         for row in results.iter_rows():
             yield row["index"], json.loads(row["result"])
@@ -60,7 +54,8 @@ class RayExecutor:
 def _call(name: str, batch: pa.Table) -> pa.Table:
     module, function = name.split(":")
     call = getattr(importlib.import_module(module), function)
-    rows = [(row["index"], json.dumps(call(json.loads(row["item"])))) for row in batch.to_pylist()]
+    given = [row for task in batch.column("rows").to_pylist() for row in task]
+    rows = [(row["index"], json.dumps(call(json.loads(row["item"])))) for row in given]
     return pa.Table.from_pylist([{"index": index, "result": result} for index, result in rows], schema=_SCHEMA)
 
 
