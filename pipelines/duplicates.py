@@ -16,7 +16,9 @@ from pipelines.executor import Executor, Item, LocalExecutor, Result
 from pipelines.parts import Part
 from pipelines.work import Work, content_key, writing
 
-_FEW_DOCUMENTS = 500_000  # below it the phases take less time here than it takes to hand them to workers
+_FEW_DOCUMENTS = (
+    2_000_000  # below it threads of this process take less time than handing a dozen phases to workers (5 s)
+)
 _FEW_ROWS = 1 << 17  # rows of a task then, so that there is one for each thread
 
 

@@ -19,7 +19,7 @@ from pipelines.prepare import EXCLUDED, EXCLUDED_SCHEMA, PART_SCHEMA, is_sampled
 from pipelines.work import Work, content_key
 
 _VERSION = 1  # raise when the same documents would give other files
-_FEW_DOCUMENTS = 300_000  # read in less time than workers take to start
+_FEW_DOCUMENTS = 2_000_000  # read in less time than workers take to start
 
 
 def write_excluded(work: Work, share: float, parts: Sequence[Part], reasons: Mapping[str, Path]) -> Path:

@@ -18,7 +18,6 @@ import ray.data
 
 from pipelines.executor import Function, Item, Result, deal
 
-
 _SCHEMA = pa.schema([("index", pa.int64()), ("result", pa.string())])
 
 
