@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,14 @@ class Curation:
         parts = prepare_parts(self.work, self.config, self.sources, inputs, index, self.item_bytes(inputs))
         stored = [part for part in parts if self.sources[part.source].role != "reference"]
         tokenizer = tokenizer_folder(self.work, self.config, self.sources, self.tokenizer, parts)
-        found = duplicates.find(self.work, self.config.dedup, list(self.sources), stored)
-        quality = quality_model(self.work, self.config, self.sources, parts, tokenizer)
-        runs = tokenise_parts(self.work, self.config, self.sources, stored, tokenizer, quality)
+        # Neither needs the other: copies are compared in this process while workers load models and encode.
+        with ThreadPoolExecutor(1) as beside:
+            finding = beside.submit(duplicates.find, self.work, self.config.dedup, list(self.sources), stored)
+            if not duplicates.runs_here(stored):
+                wait([finding])
+            quality = quality_model(self.work, self.config, self.sources, parts, tokenizer)
+            runs = tokenise_parts(self.work, self.config, self.sources, stored, tokenizer, quality)
+            found = finding.result()
         outcome = self._settle(found, stored, runs)
         loaded = load_tokenizer(str(tokenizer))
         ranked = rank_streams(

@@ -19,7 +19,7 @@ from pipelines.work import Work, content_key, writing
 _FEW_DOCUMENTS = (
     2_000_000  # below it threads of this process take less time than handing a dozen phases to workers (5 s)
 )
-_FEW_ROWS = 1 << 17  # rows of a task then, so that there is one for each thread
+_FEW_ROWS = 1 << 18  # rows of a task then: smaller ones keep every thread at work, and cost more files
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def find(work: Work, config: DedupConfig | None, order: Sequence[str], parts: Se
         return None
     config.ranks(order)
     signed = [SignedPart(str(part.folder), part.documents, part.source) for part in parts]
-    few = sum(part.documents for part in parts) < _FEW_DOCUMENTS
+    few = runs_here(parts)
     task_rows = _FEW_ROWS if few else TASK_ROWS
     key = content_key(
         version=VERSION,
@@ -59,6 +59,11 @@ def find(work: Work, config: DedupConfig | None, order: Sequence[str], parts: Se
         found = find_duplicates(signed, order, config, folder, runner, task_rows)
         say(f"{found.documents:,} documents compared")
     return Duplicates(folder, found, runner)
+
+
+def runs_here(parts: Sequence[Part]) -> bool:
+    """Whether so few documents are compared by threads of this process, not by the executor's workers."""
+    return sum(part.documents for part in parts) < _FEW_DOCUMENTS
 
 
 def settle(duplicates: Duplicates, scores: Sequence[Path | None], key: str) -> Outcome:

@@ -72,6 +72,7 @@ def rank_streams(
                 counts.append(result[split])
     items: list[tuple[str, Item]] = []
     owners: list[tuple[str, Split]] = []
+    sizes: list[int] = []
     for (source, split), (folders, counts) in sorted(streams.items()):
         samples = [sample for count in counts for sample in count["samples"]]
         dropped = [masks.get(folder) for folder in folders]
@@ -82,9 +83,10 @@ def rank_streams(
             item = {"runs": folders, "dropped": dropped, "split": split, "low": low, "high": high}
             items.append((content_key(version=rank.VERSION, runs=described, split=split, low=low, high=high), item))
             owners.append((source, split))
+            sizes.append(sum(count["documents"] for count in counts))
     few = sum(result[split]["tokens"] for result in results for split in SPLITS) < _FEW_TOKENS
     ranges: dict[tuple[str, Split], list[Made]] = {}
-    for owner, made in zip(owners, work.run("rank", rank.sort_range, items, here=few), strict=True):
+    for owner, made in zip(owners, work.run("rank", rank.sort_range, items, sizes=sizes, here=few), strict=True):
         ranges.setdefault(owner, []).append(made)
     shard_tokens = shard_bytes // np.dtype(dtype).itemsize
     folders_of = {key: folders for key, (folders, _) in streams.items()}
@@ -103,6 +105,7 @@ def _shards(
 ) -> dict[tuple[str, Split], list[Made]]:
     items: list[tuple[str, Item]] = []
     owners: list[tuple[str, Split]] = []
+    sizes: list[int] = []
     for (source, split), parts in ranges.items():
         amounts = [made.result["tokens"] for made in parts]
         ends = np.cumsum(amounts)
@@ -126,8 +129,9 @@ def _shards(
             }
             items.append((content_key(version=rank.VERSION, ranges=names, **determined), item))
             owners.append((source, split))
+            sizes.append(min(shard_tokens, int(ends[-1]) - index * shard_tokens))
     shards: dict[tuple[str, Split], list[Made]] = {}
-    for owner, made in zip(owners, work.run("shards", rank.make_shard, items, here=here), strict=True):
+    for owner, made in zip(owners, work.run("shards", rank.make_shard, items, sizes=sizes, here=here), strict=True):
         shards.setdefault(owner, []).append(made)
     return shards
 
