@@ -97,7 +97,7 @@ def _pairs(store: TokenStore, folder: Path, stage: int) -> _SideBySide:
         ),
         evaluation=EvaluationConfig(points=1, sequences=1),
     )
-    pairs = _SideBySide(_Plain(store, job), folder)
+    pairs = _SideBySide(_Plain(store, job))
     train(job, pairs, device=torch.device("cpu"))
     return pairs
 
@@ -144,8 +144,8 @@ class _Plain:
 class _SideBySide:
     """A reporter that lets the plain loop take every step after Steady, and times both."""
 
-    def __init__(self, plain: _Plain, folder: Path) -> None:
-        self._plain, self._folder = plain, folder
+    def __init__(self, plain: _Plain) -> None:
+        self._plain = plain
         self.ours: list[float] = []
         self.plain: list[float] = []
         self.ours_processor: list[float] = []
@@ -168,11 +168,8 @@ class _SideBySide:
                 self.plain_processor.append(end[1] - between[1])
         self._since = _now()
 
-    def checkpoint_folder(self, step: int) -> Path:
-        return self._folder / f"step-{step}"
-
-    def checkpointed(self, folder: Path, record: Record) -> None:
-        """Nothing to keep."""
+    def notice(self, text: str) -> None:
+        """Nothing is to be told."""
 
 
 def _now() -> tuple[float, float]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.console import RunProgress, console, duration, show_plan, show_results
+from cluster.memory_view import show_memory
 from cluster.recipe import Recipe
 from cluster.reporting import build_report, write_reports
 from cluster.workflow import (
@@ -28,6 +29,7 @@ from tracking.history import read_history
 from tracking.runs import RunLog, Tracker
 from training.flops import device_peak, measure_cpu_peak
 from training.job import Job
+from training.memory import named_gpu_bytes
 
 _START_SECONDS = 25  # workers, imports and the first evaluation of one run
 
@@ -37,9 +39,12 @@ def plan_recipe(recipe: Recipe) -> list[Planned]:
     training = recipe.training
     gpus, name = _local_gpus()
     device = "gpu" if training.accelerator == "gpu" else choose_device(training, gpus)
-    peak = _peak(device, name, training.threads or max(1, (os.cpu_count() or 1) // training.workers))
+    peak = _peak(device, training.gpu or name, training.threads or max(1, (os.cpu_count() or 1) // training.workers))
     planned = plan_runs(recipe, device=device, peak_flops=peak)
+    capacity = _gpu_memory(training.gpu)
     show_plan(planned, device)
+    if device == "gpu" or training.gpu:
+        show_memory(planned, training.gpu or name, capacity)
     return planned
 
 
@@ -167,6 +172,15 @@ def _local_gpus() -> tuple[int, str | None]:
     if not torch.cuda.is_available():
         return 0, None
     return torch.cuda.device_count(), torch.cuda.get_device_name(0)
+
+
+def _gpu_memory(named: str | None) -> float | None:
+    """Bytes of one GPU: of the type that the recipe names, else of this machine's; None where neither is known."""
+    if named:
+        return named_gpu_bytes(named)
+    import torch
+
+    return float(torch.cuda.get_device_properties(0).total_memory) if torch.cuda.is_available() else None
 
 
 def _peak(device: str, name: str | None, threads: int) -> float | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,13 @@ from tracking.history import History
 from tracking.runs import RunLog, Tracker
 from training.config import TrainingConfig
 from training.estimate import Estimate, estimate
+from training.freeze import check_freezing
 from training.gap import GapMetrics, gap_metrics
 from training.job import Job, Outcome, Record
+from training.memory import Load
 from training.model import check_vocabulary, model_shape
 
-RESULT, JOB = "result.json", "job.json"
+RESULT, JOB, LOCK = "result.json", "job.json", "lock"
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Planned:
     """The recipe with this run's changes."""
     plan: Plan
     estimate: Estimate
+    load: Load
+    """What decides about memory."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ def plan_runs(recipe: Recipe, *, device: str, peak_flops: float | None) -> list[
     for name, variant in recipe.variants().items():
         shape, size = model_shape(variant.model, vocabulary)
         check_vocabulary(size, vocabulary or size)
+        check_freezing(variant.training, shape.layers)
         if variant.training.sequence_length > shape.max_positions:
             raise UserError(
                 "training.sequence_length",
@@ -82,8 +89,14 @@ def plan_runs(recipe: Recipe, *, device: str, peak_flops: float | None) -> list[
             device=device,
             measured_tokens_per_second=_measured_speed(recipe.work_folder, variant),
         )
-        planned.append(Planned(name, variant, plan, cost))
+        load = Load(shape, size, variant.training, half=plans_half(variant.training, device))
+        planned.append(Planned(name, variant, plan, cost, load))
     return planned
+
+
+def plans_half(training: TrainingConfig, device: str) -> bool:
+    """Whether a run will use 16-bit mixed precision on ``device`` (``gpu`` or ``cpu``)."""
+    return device == "gpu" if training.precision == "auto" else training.precision != "fp32"
 
 
 def make_job(planned: Planned, store: TokenStore) -> Job:
@@ -129,7 +142,16 @@ def finished_run(job: Job) -> Outcome | None:
 
 
 def run_job(job: Job, log: RunLog, on_record: Callable[[Record], None], *, use_gpu: bool) -> Outcome:
-    """Train one run and log it; continues where an earlier attempt stopped."""
+    """Train one run and log it; continues where an earlier attempt stopped.
+
+    Raises:
+        UserError: another command is writing the run, or it cannot go on.
+    """
+    with _only_writer(Path(job.folder), job.name):
+        return _run_job(job, log, on_record, use_gpu=use_gpu)
+
+
+def _run_job(job: Job, log: RunLog, on_record: Callable[[Record], None], *, use_gpu: bool) -> Outcome:
     from training.launch import launch  # loads Ray Train: 3 s that `plan` and `report` need not wait
 
     def take(record: Record) -> None:
@@ -208,6 +230,24 @@ def _expected_sizes(recipe: Recipe) -> dict[str, SourceSize]:
         for name, source in recipe.sources.items()
         if source.role != "reference"
     }
+
+
+@contextmanager
+def _only_writer(folder: Path, name: str) -> Iterator[None]:
+    """Hold the run's lock, which the system lets go when the process ends, however it ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"run {name}", f"another command is writing {folder}", "wait for it, or stop it first"
+            ) from None
+        yield
 
 
 def _same_run_or_refuse(folder: Path, job: Job) -> None:

@@ -68,6 +68,20 @@ class ScheduleConfig(Section):
     """``wsd`` only: share of the steps in the final decay."""
 
 
+class AlarmConfig(Section):
+    """When a run's own numbers say that something is wrong (see ``training/alarms.py``). Alarms are reported as
+    ``alarm/<kind>``; the run goes on."""
+
+    window: Annotated[int, Field(ge=4)] = 32
+    """Records of the loss that a new one is compared with; there are no alarms on spikes before that many."""
+    patience: Positive = 1
+    """How many records in a row must stand out."""
+    loss_threshold: Annotated[float, Field(gt=0)] | None = 6.0
+    """Deviations (robust: 1.4826 MAD) above the median of the window that make a loss a spike; null: never."""
+    gradient_threshold: Annotated[float, Field(gt=0)] | None = 8.0
+    """The same for the logarithm of the gradient norm."""
+
+
 class TrainingConfig(Section):
     """How the optimiser runs. The defaults are those of Guo et al. (2024), Appendix A, where it states them."""
 
@@ -82,6 +96,8 @@ class TrainingConfig(Section):
     """Ray Train workers (one GPU each, or CPU cores)."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """``auto`` takes GPUs when the cluster has enough of them."""
+    gpu: str | None = None
+    """Type of GPU to plan for, such as ``H100`` or ``A100-40GB``: `steady plan` then says what fits. Absent: this machine's."""
     threads: Positive | None = None
     """CPU threads of a worker; absent: the machine's cores divided by the workers. Only for CPU training."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -104,6 +120,13 @@ class TrainingConfig(Section):
     """AdamW; matrices only, not norms."""
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest global gradient norm. Not stated in the paper; 1.0 is the custom of Llama-type training."""
+    freeze_bottom: Annotated[int, Field(ge=0)] = 0
+    """Transformer blocks that do not learn, from the lowest; above 0 the input embeddings do not either. A matrix that is
+    embeddings and head at once (tied) is frozen by this and by ``freeze_top``."""
+    freeze_top: Annotated[int, Field(ge=0)] = 0
+    """Transformer blocks that do not learn, from the highest; above 0 the final norm and the head do not either."""
+    alarms: AlarmConfig = AlarmConfig()
+    """When to warn of a diverging run."""
     checkpoint_tokens: Positive | None = None
     """Tokens between checkpoints; absent: a tenth of the run, so that a kill costs little."""
     keep_checkpoints: Positive = 2
@@ -144,3 +167,6 @@ class EvaluationConfig(Section):
     """Held-out sequences per source (fewer when the source has fewer), the same ones each time."""
     sources: tuple[str, ...] | None = None
     """Sources to measure; absent: all of the store, whether or not the mixture uses them."""
+    layer_updates: bool = True
+    """Also measure, at the same steps, how far each layer's weights have gone from the base (``update/...``). Costs 4 bytes of
+    CPU memory a weight, over all workers."""

@@ -44,8 +44,13 @@ def deepspeed_config(config: TrainingConfig, *, world: int, precision: str, on_c
     }
 
 
-def build_engine(model: nn.Module, config: TrainingConfig, *, world: int, device: torch.device) -> Any:
+def build_engine(
+    model: nn.Module, config: TrainingConfig, *, world: int, device: torch.device, convert_checkpoint: bool = False
+) -> Any:
     """A DeepSpeed engine around ``model`` with torch's fused AdamW. The process group must exist already.
+
+    Args:
+        convert_checkpoint: it will load a checkpoint of another number of workers.
 
     The learning rate is set by the loop before every step, since it is a pure function of the step.
     """
@@ -64,6 +69,8 @@ def build_engine(model: nn.Module, config: TrainingConfig, *, world: int, device
     )
     precision = resolve_precision(config, device)
     settings = deepspeed_config(config, world=world, precision=precision, on_cpu=device.type == "cpu")
+    if convert_checkpoint:
+        settings["checkpoint"] = {"load_universal": True}
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
     return engine
 

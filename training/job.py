@@ -16,9 +16,20 @@ from training.config import EvaluationConfig, ModelConfig, TrainingConfig
 Record = dict[str, Any]
 """``{"step", "tokens", "time_ms", "metrics": {name: value}}``: one point of several curves."""
 
-# Settings that change how fast a run goes, not what it computes: a run may be continued with others.
+# Settings that change how fast a run goes, not what it computes: a run may be continued with others. Another number of
+# workers sums the same gradients in another order: the same batches, losses equal to rounding.
 _INCIDENTAL = {
-    "training": {"max_failures", "keep_checkpoints", "checkpoint_tokens", "peak_flops", "threads", "log_steps"}
+    "training": {
+        "workers",
+        "max_failures",
+        "keep_checkpoints",
+        "checkpoint_tokens",
+        "peak_flops",
+        "threads",
+        "gpu",
+        "log_steps",
+        "alarms",
+    }
 }
 
 
@@ -68,11 +79,8 @@ class Reporter(Protocol):
     def record(self, record: Record) -> None:
         """Take one record (rank 0 only)."""
 
-    def checkpoint_folder(self, step: int) -> Path:
-        """Where all ranks write the checkpoint of ``step``."""
-
-    def checkpointed(self, folder: Path, record: Record) -> None:
-        """A checkpoint is complete (all ranks call this)."""
+    def notice(self, text: str) -> None:
+        """Tell the user one line (rank 0 only)."""
 
 
 @dataclass(frozen=True)

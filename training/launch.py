@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from ground.errors import UserError
@@ -35,9 +34,15 @@ class _Mailbox:
 
     def __init__(self) -> None:
         self._letters: list[dict[str, Any]] = []
+        self._ended = False
 
     def put(self, letter: dict[str, Any]) -> None:
         self._letters.append(letter)
+        self._ended |= "error" in letter
+
+    def ended(self) -> bool:
+        """Whether the run ended with an error that a new start would meet again."""
+        return self._ended
 
     def drain(self) -> list[dict[str, Any]]:
         letters, self._letters = self._letters, []
@@ -49,18 +54,12 @@ class _RayReporter:
 
     def __init__(self, mailbox: Any) -> None:
         self._mailbox = mailbox
-        self._scratch = Path(tempfile.mkdtemp(prefix="steady-checkpoint-"))
 
     def record(self, record: Record) -> None:
         self._mailbox.put.remote({"record": record})
 
-    def checkpoint_folder(self, step: int) -> Path:
-        return self._scratch / f"step-{step}"
-
-    def checkpointed(self, folder: Path, record: Record) -> None:
-        # A barrier over all ranks; their folders become one checkpoint in the run's storage.
-        ray.train.report({"step": record["step"]}, checkpoint=Checkpoint.from_directory(str(folder)))
-        shutil.rmtree(folder, ignore_errors=True)
+    def notice(self, text: str) -> None:
+        self._mailbox.put.remote({"notice": text})
 
 
 def launch(job: Job, on_record: Callable[[Record], None], *, use_gpu: bool, cpus_per_worker: int = 1) -> Outcome:
@@ -84,6 +83,8 @@ def launch(job: Job, on_record: Callable[[Record], None], *, use_gpu: bool, cpus
         for letter in letters:
             if "record" in letter:
                 on_record(letter["record"])
+            elif "notice" in letter:
+                sys.stderr.write(f"steady: {letter['notice']}\n")
             else:
                 final.update(letter)
 
@@ -97,17 +98,17 @@ def launch(job: Job, on_record: Callable[[Record], None], *, use_gpu: bool, cpus
             resources_per_worker={"CPU": cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
         ),
         run_config=RunConfig(
-            name="checkpoints",
+            name="ray",  # its own notes; checkpoints are ours (checkpoint.py)
             storage_path=job.folder,
             failure_config=FailureConfig(max_failures=job.training.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=job.training.keep_checkpoints),
         ),
     )
     try:
         with _draining(mailbox, take):
             trainer.fit()
     except ray.train.TrainingFailedError as error:
-        raise _explain(error, job) from error
+        if "error" not in final:
+            raise _explain(error, job) from error
     finally:
         ray.kill(mailbox)
     if "error" in final:
@@ -149,20 +150,15 @@ def _work(config: dict[str, Any]) -> None:
     if not config["gpu"]:
         torch.set_num_threads(job.training.threads or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     device = ray.train.torch.get_device() if config["gpu"] else torch.device("cpu")
-    checkpoint = ray.train.get_checkpoint()
-    reporter = _RayReporter(mailbox)
-    letter: dict[str, Any]
+    if ray.get(mailbox.ended.remote()):
+        return
     try:
-        if checkpoint is None:
-            outcome = train(job, reporter, device=device)
-        else:
-            with checkpoint.as_directory() as folder:
-                outcome = train(job, reporter, device=device, resume=Path(folder))
-        letter = {"outcome": {**vars(outcome), "model": str(outcome.model)}}
-    except UserError as error:  # would come back on every restart, so it is told instead of retried
-        letter = {"error": (error.field, error.problem, error.mend)}
-    if context.get_world_rank() == 0 or "error" in letter:
-        ray.get(mailbox.put.remote(letter))
+        outcome = train(job, _RayReporter(mailbox), device=device)
+    except UserError as error:  # would come back at every new start, so that one ends at once
+        ray.get(mailbox.put.remote({"error": (error.field, error.problem, error.mend)}))
+        raise  # ends the others too, which may be waiting for this one in a collective
+    if context.get_world_rank() == 0:
+        ray.get(mailbox.put.remote({"outcome": {**vars(outcome), "model": str(outcome.model)}}))
 
 
 @contextmanager

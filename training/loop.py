@@ -16,24 +16,45 @@ from ground.errors import UserError
 from pipelines.permutation import derive_key
 from pipelines.plan import Plan
 from pipelines.store import TokenStore
-from training.checkpoint import Position, load_checkpoint, read_records, save_checkpoint
+from training.alarms import first_needed, new_alarms
+from training.checkpoint import (
+    Position,
+    checkpoint_folder,
+    choose_checkpoint,
+    keep_newest,
+    load_checkpoint,
+    needs_conversion,
+    read_position,
+    read_records,
+    require_whole,
+    save_checkpoint,
+)
+from training.config import AlarmConfig
 from training.engine import build_engine, gradient_norm, resolve_precision, set_learning_rate
 from training.evaluation import HeldOut, evaluation_steps
 from training.export import export_model
 from training.feed import Feed
 from training.flops import device_peak, flops_per_token, measure_cpu_peak
+from training.freeze import freeze
 from training.job import Job, Outcome, Record, Reporter
 from training.model import build_model, causal_loss, model_shape
 from training.schedule import learning_rate
+from training.updates import LayerUpdates
 
+CHECKPOINTS = "checkpoints"
+"""Folder of a run's checkpoints, below the run's own."""
 _UNSETTLED_MS = 60_000  # records older than this have long been taken by the driver, which asks twice a second
 
 
 def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | None = None) -> Outcome:
-    """Run ``job`` on this rank of the existing process group, from the start or from the checkpoint ``resume``.
+    """Run ``job`` on this rank of the existing process group: from its newest whole checkpoint, or else from the base.
+
+    Args:
+        resume: a checkpoint to go on from instead.
 
     Raises:
-        UserError: store, base and mixture do not fit together, or the loss or its gradients are no longer finite.
+        UserError: the checkpoint is of another run, store, base and mixture do not fit together, or the loss or its
+            gradients are no longer finite.
     """
     rank, world = dist.get_rank(), dist.get_world_size()
     settings = job.training
@@ -49,17 +70,18 @@ def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | 
         seed=job.seed,
         checkpointing=settings.activation_checkpointing,
     )
+    freeze(model, settings)
     held_out = HeldOut(store, job.evaluation, length=settings.sequence_length, micro_batch=settings.micro_batch)
-    engine = build_engine(model, settings, world=world, device=device)
+    checkpoints = Path(job.folder) / CHECKPOINTS
+    resume, position = _where_to_begin(job, checkpoints, resume, reporter)
+    convert = position is not None and needs_conversion(position)
+    engine = build_engine(model, settings, world=world, device=device, convert_checkpoint=convert)
+    updates = LayerUpdates(engine) if job.evaluation.layer_updates else None  # before the base is overwritten
 
     step, seconds, seen = 0, 0.0, Counter(dict.fromkeys(plan.sources, 0))
     recent: list[Record] = []  # rank 0: what the driver may not have on disk yet
     if resume is not None:
         position = load_checkpoint(engine, resume)
-        if position.job_digest != job.digest():
-            raise UserError(
-                f"run {job.name}", f"{resume} belongs to a run with other settings", "give the run another name"
-            )
         step, seconds, seen = position.step, position.seconds, Counter(position.shares)
         recent = read_records(resume) if rank == 0 else []
         for kept in recent:
@@ -91,6 +113,7 @@ def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | 
         mean = _mean_over_ranks(loss, world) if logged else 0.0  # reading the loss waits for the device
         if engine.skipped_steps or not math.isfinite(mean):
             # DeepSpeed skips an update whose gradients are not finite and goes on: nothing would be learned any more.
+            report({"alarm/not_finite": 1.0})
             found = "the gradients are not finite" if math.isfinite(mean) else f"the loss is {mean}"
             raise UserError("training.learning_rate", f"{found} after step {step}", "lower the rate")
         elapsed = time.perf_counter() - started
@@ -99,24 +122,54 @@ def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | 
         if logged:
             shares = {f"train/share/{name}": count / seen.total() for name, count in seen.items()}
             metrics = {"train/loss": mean, "train/learning_rate": rate} | gradient_norm(engine)
+            for alarm in new_alarms([*recent, record(metrics)], settings.alarms) if rank == 0 else ():
+                metrics |= alarm.metric()
             report(metrics | speed.metrics() | shares)
         if step in evaluate_at:
-            report(held_out.measure(engine, rank=rank, world=world, device=device))
+            measured = held_out.measure(engine, rank=rank, world=world, device=device)
+            report(measured | (updates.measure(device) if updates else {}))
         if step % checkpoint_every == 0 and step < plan.steps:
-            folder = reporter.checkpoint_folder(step)
             position = Position(
                 step=step,
                 tokens=step * settings.global_batch_tokens,
                 seconds=seconds,
                 job_digest=job.digest(),
                 shares=dict(seen),
+                world=world,
+                zero_stage=settings.zero_stage,
             )
-            save_checkpoint(engine, folder, position, recent)
-            recent = [kept for kept in recent if kept["time_ms"] > recent[-1]["time_ms"] - _UNSETTLED_MS]
-            reporter.checkpointed(folder, record({}))
+            save_checkpoint(engine, checkpoint_folder(checkpoints, step), position, recent)
+            recent = _still_needed(recent, settings.alarms)
+            if rank == 0:
+                keep_newest(checkpoints, settings.keep_checkpoints)
     target = Path(job.folder) / "model"
     export_model(engine, store.tokenizer_path, target, zero_stage=settings.zero_stage)
     return Outcome(step, step * settings.global_batch_tokens, target, seconds)
+
+
+def _where_to_begin(
+    job: Job, checkpoints: Path, resume: Path | None, reporter: Reporter
+) -> tuple[Path | None, Position | None]:
+    """The checkpoint to go on from and where it stands; None and None at the base.
+
+    Raises:
+        UserError: it belongs to a run with other settings, or none is whole.
+    """
+    if resume is not None:
+        require_whole(resume)
+    else:
+        chosen = choose_checkpoint(checkpoints)
+        resume = chosen.folder
+        for problem in chosen.refused if dist.get_rank() == 0 else ():
+            reporter.notice(f"{job.name}: a checkpoint is damaged and left out ({problem})")
+    if resume is None:
+        return None, None
+    position = read_position(resume)
+    if position.job_digest != job.digest():
+        raise UserError(
+            f"run {job.name}", f"{resume} belongs to a run with other settings", "give the run another name"
+        )
+    return resume, position
 
 
 def _optimiser_step(engine: Any, feed: Feed, step: int, device: torch.device) -> torch.Tensor:
@@ -133,6 +186,13 @@ def _optimiser_step(engine: Any, feed: Feed, step: int, device: torch.device) ->
 def _sources_of(plan: Plan, step: int) -> dict[str, int]:
     counts = np.bincount(plan.batch(step).source, minlength=len(plan.sources))
     return {name: int(count) for name, count in zip(plan.sources, counts, strict=True)}
+
+
+def _still_needed(recent: list[Record], alarms: AlarmConfig) -> list[Record]:
+    """The records that the driver may lack or that later alarms look back on."""
+    newest = recent[-1]["time_ms"] if recent else 0
+    first = first_needed(recent, alarms)
+    return [kept for i, kept in enumerate(recent) if i >= first or kept["time_ms"] > newest - _UNSETTLED_MS]
 
 
 def _mean_over_ranks(loss: torch.Tensor, world: int) -> float:

@@ -27,7 +27,7 @@ def run_ranks(job: Job, world: int, resume: Path | None = None) -> list[Record]:
         RuntimeError: a rank failed; the message is its last output.
     """
     folder = Path(job.folder)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "job.json").write_text(job.model_dump_json())
     processes = []
     for rank in range(world):
@@ -62,7 +62,7 @@ def main() -> None:
     folder = Path(job.folder)
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
-    reporter = ListReporter(folder / "checkpoints")
+    reporter = ListReporter()
     try:
         train(job, reporter, device=torch.device("cpu"), resume=resume)
     except UserError as error:

@@ -22,20 +22,16 @@ TINY = Architecture(hidden_size=32, layers=2, heads=4, kv_heads=2, intermediate_
 
 @dataclass
 class ListReporter:
-    """Keeps records in a list and checkpoints in a folder."""
+    """Keeps records and notices in lists."""
 
-    folder: Path
     records: list[Record] = field(default_factory=list)
-    checkpoints: list[Path] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     def record(self, record: Record) -> None:
         self.records.append(record)
 
-    def checkpoint_folder(self, step: int) -> Path:
-        return self.folder / f"step-{step}"
-
-    def checkpointed(self, folder: Path, record: Record) -> None:
-        self.checkpoints.append(folder)
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
 
     def curve(self, name: str) -> list[float]:
         return [r["metrics"][name] for r in self.records if name in r["metrics"]]
@@ -82,5 +78,5 @@ def run_tiny(
     """Train ``tiny_job`` in ``folder`` on this process alone."""
     ensure_process_group()
     folder.mkdir(parents=True, exist_ok=True)
-    reporter = ListReporter(folder / "checkpoints")
+    reporter = ListReporter()
     return reporter, train(tiny_job(store, folder, **changes), reporter, device=torch.device("cpu"), resume=resume)

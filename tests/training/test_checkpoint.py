@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from ground.errors import CorruptError, UserError
+from ground.files import digest_file
 from pipelines.store import TokenStore
 from tests.helpers.runs import run_tiny, tiny_job
 from tests.training.conftest import SHORT, Finished
-from training.checkpoint import POSITION, read_position
+from training.checkpoint import POSITION, checkpoint_folder, keep_newest, read_position
 
 
 @pytest.fixture
@@ -72,3 +73,58 @@ def test_a_resumed_run_counts_the_time_of_all_its_starts(store: TokenStore, copy
     (copy / POSITION).write_text(json.dumps(position | {"seconds": 1000.0}))
     outcome = run_tiny(store, tmp_path / "run", resume=copy, **SHORT)[1]
     assert 1000.0 < outcome.seconds < 1500.0
+
+
+@pytest.fixture
+def broken_off(finished: Finished, tmp_path: Path) -> Path:
+    """A run's folder with the checkpoints of steps 8 and 16, and what a kill leaves of a third."""
+    shutil.copytree(finished.folder / "checkpoints", tmp_path / "run" / "checkpoints")
+    shutil.copytree(finished.folder / "checkpoints" / "step-16", tmp_path / "run" / "checkpoints" / ".step-18.tmp")
+    return tmp_path / "run"
+
+
+def spoil(checkpoint: Path) -> str:
+    """Flip a bit of the largest file; its name."""
+    file = max((checkpoint / "state").iterdir(), key=lambda path: path.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+    return file.name
+
+
+def test_a_run_goes_on_from_its_newest_checkpoint_by_itself(
+    store: TokenStore, finished: Finished, broken_off: Path
+) -> None:
+    started = checkpoint_folder(broken_off / "checkpoints", 16).stat().st_mtime_ns
+    reporter, outcome = run_tiny(store, broken_off, **SHORT)
+    assert not reporter.notices
+    assert reporter.curve("train/loss") == finished.reporter.curve("train/loss")
+    assert digest_file(outcome.model / "model.safetensors") == digest_file(finished.outcome.model / "model.safetensors")
+    assert checkpoint_folder(broken_off / "checkpoints", 16).stat().st_mtime_ns == started  # not written again
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
+    store: TokenStore, finished: Finished, broken_off: Path
+) -> None:
+    name = spoil(checkpoint_folder(broken_off / "checkpoints", 16))
+    reporter, outcome = run_tiny(store, broken_off, **SHORT)
+    (notice,) = reporter.notices
+    assert f"{name} does not match its checksum" in notice and "step-16" in notice
+    assert reporter.curve("train/loss") == finished.reporter.curve("train/loss")
+    assert digest_file(outcome.model / "model.safetensors") == digest_file(finished.outcome.model / "model.safetensors")
+    again = run_tiny(store, broken_off, **SHORT)[0]  # the damaged one was replaced
+    assert not again.notices
+
+
+def test_a_run_does_not_begin_again_when_all_its_checkpoints_are_damaged(store: TokenStore, broken_off: Path) -> None:
+    for step in (8, 16):
+        spoil(checkpoint_folder(broken_off / "checkpoints", step))
+    with pytest.raises(CorruptError, match=r"none is whole.*step-16.*remove .*checkpoints to begin again"):
+        run_tiny(store, broken_off, **SHORT)
+
+
+def test_only_the_newest_stay(tmp_path: Path) -> None:
+    for step in (2, 10, 9, 100):
+        checkpoint_folder(tmp_path, step).mkdir()
+    keep_newest(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", "step-100"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +50,21 @@ def test_two_workers_compute_what_one_does_and_resume_exactly(
     assert numbers(again) == numbers(records)
     whole, resumed = (digest_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "again"))
     assert whole == resumed
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_run_goes_on_with_another_number_of_workers(
+    store: TokenStore, finished: Finished, tmp_path: Path, stage: int
+) -> None:
+    """Two workers to step 8, one to step 16, two to the end: the same batches, the losses of one worker."""
+    changes = SHORT | {"zero_stage": stage}
+    run_ranks(tiny_job(store, tmp_path / "two", **changes, workers=2), 2)
+    shutil.copytree(tmp_path / "two" / "checkpoints" / "step-8", tmp_path / "one" / "checkpoints" / "step-8")
+    run_ranks(tiny_job(store, tmp_path / "one", **changes), 1)
+    shutil.copytree(tmp_path / "one" / "checkpoints" / "step-16", tmp_path / "end" / "checkpoints" / "step-16")
+    records = run_ranks(tiny_job(store, tmp_path / "end", **changes, workers=2), 2)
+    assert [record["step"] for record in records] == [record["step"] for record in finished.reporter.records]
+    for name in ("train/loss", "heldout/med/loss", "heldout/wiki/loss"):
+        assert curve(records, name) == pytest.approx(finished.reporter.curve(name), rel=1e-5)
+    assert curve(records, "train/share/med") == finished.reporter.curve("train/share/med")
+    assert not [path.name for path in (tmp_path / "end" / "checkpoints").iterdir() if "universal" in path.name]
