@@ -112,6 +112,35 @@ def train(
 
 
 @app.command()
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A Hugging Face folder, a run's folder or a run's name.")
+    ],
+    tasks: Annotated[
+        str, typer.Option(help="Groups (medical, general, mmlu_medical) and tasks of lm-eval; -name leaves one out.")
+    ] = "medical,general",
+    data: Annotated[Path | None, typer.Option(help="Folder of JSONL with the items; absent: the hub.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first items of each task.")] = None,
+    against: Annotated[Path | None, typer.Option(help="Results of another model: show the paired difference.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; absent: below .steady/evaluations.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; absent: a GPU if there is one.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or auto; absent: float32 on a CPU, as saved on a GPU.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Rows of a forward pass.")] = 8,
+) -> None:
+    """Ask a model multiple-choice questions through lm-eval, and compare it with another.
+
+    Example: steady evaluate models/tiny-base --tasks medical,general,-race --data benchmarks --against base-results
+    """
+    from cluster.evaluate import evaluate as evaluate_tasks
+
+    evaluate_tasks(
+        model, tasks, data=data, limit=limit, against=against, out=out, device=device, dtype=dtype, batch=batch
+    )
+
+
+@app.command()
 def report(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """Write the HTML report and the plots of the finished runs and log them to MLflow."""
     from cluster.commands import report_recipe
@@ -184,5 +213,5 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    for name in ("alembic", "mlflow", "ray.data", "ray.train", "ray.tune", "DeepSpeed", "transformers"):
+    for name in ("alembic", "mlflow", "ray.data", "ray.train", "ray.tune", "DeepSpeed", "transformers", "lm_eval"):
         logging.getLogger(name).setLevel(logging.WARNING)

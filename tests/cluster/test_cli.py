@@ -9,7 +9,7 @@ import yaml
 
 from tests.helpers.recipes import run_steady, small_recipe
 
-COMMANDS = ("curate", "plan", "train", "report", "ui", "doctor", "demo")
+COMMANDS = ("curate", "mix", "plan", "train", "evaluate", "report", "ui", "doctor", "demo")
 
 
 def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
