@@ -109,7 +109,7 @@ class _Plain:
         settings = job.training
         plan = job.build_plan(store)
         feed = Feed(store, plan, rank=0, world=1, micro_batch=settings.micro_batch)
-        self._batches = [list(feed.micro_batches(step)) for step in range(plan.steps)]
+        self._batches = [[rows.tokens for rows in feed.micro_batches(step)] for step in range(plan.steps)]
         self._model = build_model(
             job.model, vocabulary=store.manifest.vocabulary, end_of_document=0, seed=job.seed, checkpointing=False
         )

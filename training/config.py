@@ -106,6 +106,9 @@ class TrainingConfig(Section):
     """DeepSpeed ZeRO: 0 nothing, 1 optimiser states, 2 also gradients, 3 also parameters are split over the workers."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third more compute, far less memory."""
+    document_masking: bool = False
+    """Attention and positions stay within a document. Off: packing documents one after the other without masks is simple and
+    fast, and no masking is known of the paper's runs. On, a sequence takes a mask of L x L, and attention its slower kernels."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-5
     """Peak learning rate. 3e-5 suits 3-8 B models, 3e-4 about 1 B (section 5.2)."""
     schedule: ScheduleConfig = ScheduleConfig()

@@ -37,7 +37,7 @@ from training.feed import Feed
 from training.flops import device_peak, flops_per_token, measure_cpu_peak
 from training.freeze import freeze
 from training.job import Job, Outcome, Record, Reporter
-from training.model import build_model, causal_loss, model_shape
+from training.model import build_model, model_shape, training_loss
 from training.schedule import learning_rate
 from training.updates import LayerUpdates
 
@@ -62,7 +62,8 @@ def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | 
     if store.digest != job.store_digest:
         raise UserError("curation.store", "is not the store this run began with", "give the run another name")
     plan = job.build_plan(store)
-    feed = Feed(store, plan, rank=rank, world=world, micro_batch=settings.micro_batch)
+    apart = settings.document_masking
+    feed = Feed(store, plan, rank=rank, world=world, micro_batch=settings.micro_batch, documents=apart)
     model = build_model(
         job.model,
         vocabulary=store.manifest.vocabulary,
@@ -71,7 +72,8 @@ def train(job: Job, reporter: Reporter, *, device: torch.device, resume: Path | 
         checkpointing=settings.activation_checkpointing,
     )
     freeze(model, settings)
-    held_out = HeldOut(store, job.evaluation, length=settings.sequence_length, micro_batch=settings.micro_batch)
+    length, size = settings.sequence_length, settings.micro_batch
+    held_out = HeldOut(store, job.evaluation, length=length, micro_batch=size, documents=apart)
     checkpoints = Path(job.folder) / CHECKPOINTS
     resume, position = _where_to_begin(job, checkpoints, resume, reporter)
     convert = position is not None and needs_conversion(position)
@@ -173,10 +175,10 @@ def _where_to_begin(
 
 
 def _optimiser_step(engine: Any, feed: Feed, step: int, device: torch.device) -> torch.Tensor:
-    """Forward, backward and update over one global batch; returns this rank's mean loss."""
-    losses = []
-    for tokens in feed.micro_batches(step):
-        loss = causal_loss(engine, tokens.to(device, non_blocking=True))
+    """Forward, backward and update over one global batch; returns this rank's part, the batch's loss being their mean."""
+    losses, target_weight = [], feed.target_weight(step)
+    for rows in feed.micro_batches(step):
+        loss = training_loss(engine, rows.to(device), target_weight)
         engine.backward(loss)
         engine.step()  # updates at the last micro-batch only
         losses.append(loss.detach())

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from ground.errors import UserError
 from training.config import Architecture, ModelConfig
+from training.feed import Rows
 
 IGNORED = -100  # target that carries no loss; PyTorch's own default
 
@@ -87,19 +88,62 @@ def model_shape(config: ModelConfig, vocabulary: int | None = None) -> tuple[Arc
     return shape, int(base.vocab_size)
 
 
-def causal_loss(model: nn.Module, tokens: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
-    """Cross-entropy of each next token, in nats: the mean over the [rows, L-1] targets, or (``none``) [rows * L] values,
-    0 at the last position of each row.
+def causal_loss(
+    model: nn.Module,
+    tokens: torch.Tensor,
+    reduction: str = "mean",
+    *,
+    targets: torch.Tensor | None = None,
+    positions: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Cross-entropy of each next token, in nats: the mean (NaN if there are no targets) or ``sum`` over the targets, or
+    (``none``) [rows * L] values, 0 at the last position of each row and before tokens that are no targets.
 
     Args:
         tokens: int64 [rows, L].
+        targets: tokens whose prediction counts, bool [rows, L]; absent: all but the first of each row, which has nothing
+            before it and never counts.
+        positions: int64 [rows, L], beginning anew at 0 with each document: then no document sees another. Its first
+            token is still predicted, from the end of the one before.
     """
-    logits = model(input_ids=tokens).logits
+    logits = _logits(model, tokens, positions)
     # Shifting the targets instead of the logits avoids a copy of the largest tensor of the step.
-    targets = torch.cat([tokens[:, 1:], tokens.new_full((len(tokens), 1), IGNORED)], dim=1)
+    labels = torch.cat([tokens[:, 1:], tokens.new_full((len(tokens), 1), IGNORED)], dim=1)
+    if targets is not None:
+        labels[:, :-1].masked_fill_(~targets[:, 1:], IGNORED)
     return functional.cross_entropy(
-        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction=reduction
+        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction=reduction
     )
+
+
+def training_loss(model: nn.Module, rows: Rows, target_weight: float | None) -> torch.Tensor:
+    """What a micro-batch adds to the loss of its global batch: the mean over its tokens or, where targets are masked, the
+    weighted sum over its targets (see ``Feed.target_weight``). The loss is the mean of these over micro-batches and ranks.
+    """
+    if target_weight is None:
+        return causal_loss(model, rows.tokens, positions=rows.positions)
+    total = causal_loss(model, rows.tokens, "sum", targets=rows.targets, positions=rows.positions)
+    return total * target_weight
+
+
+def _logits(model: nn.Module, tokens: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
+    """Logits [rows, L, vocabulary], or [1, rows * L, vocabulary] where flash attention tells documents apart.
+
+    Given positions that begin anew, no attention mask and no cache, transformers masks other documents by itself: a
+    block-diagonal mask for SDPA and eager attention (``masking_utils.find_packed_sequence_indices``), lengths for flash
+    attention. The latter looks at the positions of a batch of one row only (``_is_packed_sequence``) and would let
+    documents see each other in silence in a larger one; joined, the rows are just more documents.
+    """
+    if positions is None:
+        return model(input_ids=tokens).logits  # type: ignore[no-any-return]
+    if "flash" in _attention(model):
+        tokens, positions = tokens.reshape(1, -1), positions.reshape(1, -1)
+    return model(input_ids=tokens, position_ids=positions, use_cache=False).logits  # type: ignore[no-any-return]
+
+
+def _attention(model: Any) -> str:
+    """Name of the attention implementation; ``model`` may be wrapped by DeepSpeed, whose ``config`` is its own."""
+    return str(getattr(model, "module", model).config._attn_implementation)
 
 
 def _shape(config: ModelConfig) -> Architecture:

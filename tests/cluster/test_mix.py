@@ -49,6 +49,6 @@ def test_a_run_is_written_as_it_would_be_trained(tmp_path: Path, capsys: pytest.
     store, variant = TokenStore.open(recipe.store_folder), recipe.variants()["random"]
     plan = Plan(store.sizes, variant.mixture, sequence_length=64, batch_sequences=8, seed=5)
     feed = Feed(store, plan, rank=0, world=1, micro_batch=8)
-    expected = np.concatenate([part.numpy() for step in range(2, 7) for part in feed.micro_batches(step)])
+    expected = np.concatenate([part.tokens.numpy() for step in range(2, 7) for part in feed.micro_batches(step)])
     rows = pq.read_table(tmp_path / "to" / "part-00000.parquet").column("tokens").to_pylist()
     assert (np.array(rows) == expected).all()

@@ -35,8 +35,21 @@ def random_documents(tokens: int, vocabulary: int, seed: int, mean_length: int =
     return documents
 
 
+def random_targets(documents: Documents, seed: int) -> NDArray[np.bool_]:
+    """A target mask as answers make it: the end of each document, from nothing to nearly all of it."""
+    rng = np.random.default_rng(seed)
+    parts = [np.arange(len(ids)) >= (1 - rng.random() ** 3) * len(ids) for ids in documents]
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.bool_)
+
+
 def write_stream(
-    path: Path, source: str, split: Split, documents: Documents, vocabulary: int, shard_tokens: int
+    path: Path,
+    source: str,
+    split: Split,
+    documents: Documents,
+    vocabulary: int,
+    shard_tokens: int,
+    targets: NDArray[np.bool_] | None = None,
 ) -> Stream:
     """Write documents as one split of one source; scores ascend."""
     lengths = [len(document) for document in documents]
@@ -63,6 +76,7 @@ def write_stream(
             documents=table,
             tokens=joined,
             dtype=token_dtype(vocabulary),
+            targets=targets,
         )
         for index in range(-(-len(joined) // shard_tokens))
     ]
@@ -86,16 +100,22 @@ def make_store(
     vocabulary: int = 300,
     shard_tokens: int = 4096,
     heldout_tokens: int = 2000,
+    masked: tuple[str, ...] = (),
 ) -> TokenStore:
-    """A complete store with random documents: ``sources`` maps a name to its role and number of training tokens."""
+    """A complete store with random documents: ``sources`` maps a name to its role and number of training tokens.
+
+    Args:
+        masked: sources with a target mask.
+    """
     stored = {}
     for number, (name, (role, tokens)) in enumerate(sorted(sources.items())):
         train = random_documents(tokens, vocabulary, 2 * number)
         held = random_documents(heldout_tokens, vocabulary, 2 * number + 1) if heldout_tokens else []
+        masks = [random_targets(part, number) if name in masked else None for part in (train, held)]
         stored[name] = StoredSource(
             role=role,
-            train=write_stream(path, name, "train", train, vocabulary, shard_tokens),
-            heldout=write_stream(path, name, "heldout", held, vocabulary, shard_tokens),
+            train=write_stream(path, name, "train", train, vocabulary, shard_tokens, masks[0]),
+            heldout=write_stream(path, name, "heldout", held, vocabulary, shard_tokens, masks[1]),
         )
     save_tokenizer(train_tokenizer(["a tiny text to train a tokenizer on"], vocabulary), path / "tokenizer")
     manifest = Manifest(

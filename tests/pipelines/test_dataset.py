@@ -81,7 +81,7 @@ def test_ranks_see_what_the_feed_gives_them(ray_session: None, store: TokenStore
         feed = Feed(store, plan, rank=rank, world=world, micro_batch=1)
         step = start
         for batch in rank_batches(store, plan, rank=rank, world=world, start_step=start):
-            expected = torch.cat(list(feed.micro_batches(step)))
+            expected = torch.cat([part.tokens for part in feed.micro_batches(step)])
             assert batch["tokens"].dtype == np.int32
             assert (torch.from_numpy(batch["tokens"]).long() == expected).all()
             assert batch["step"].tolist() == [step] * (BATCH // world)

@@ -59,7 +59,7 @@ def masked(tmp_path_factory: pytest.TempPathFactory) -> tuple[TokenStore, Plan, 
 def fed(store: TokenStore, plan: Plan, steps: range) -> NDArray[np.int64]:
     """What Steady's own feed trains on: int64 of shape [steps * B, L]."""
     feed = Feed(store, plan, rank=0, world=1, micro_batch=BATCH)
-    return np.concatenate([part.numpy() for step in steps for part in feed.micro_batches(step)])
+    return np.concatenate([part.tokens.numpy() for step in steps for part in feed.micro_batches(step)])
 
 
 def read(format: Format, folder: Path, manifest: MixManifest) -> NDArray[np.int64]:

@@ -40,6 +40,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
 
 
 @pytest.fixture(scope="session")
+def instructions(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
+    """The same documents, those of ``med`` with a target mask."""
+    sources: dict[str, tuple[Role, int]] = {"med": ("domain", 30_000), "wiki": ("general", 10_000)}
+    return make_store(tmp_path_factory.mktemp("room") / "instructions", sources, masked=("med",))
+
+
+@pytest.fixture(scope="session")
 def finished(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The short run at ZeRO 1, never disturbed."""
     folder = tmp_path_factory.mktemp("finished")

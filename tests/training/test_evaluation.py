@@ -6,15 +6,18 @@ import math
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from pipelines.store import TokenStore
 from tests.helpers.runs import TINY
 from training.config import EvaluationConfig, ModelConfig
 from training.evaluation import HeldOut, evaluation_steps
+from training.feed import document_positions
 from training.model import build_model
 
 
@@ -60,6 +63,51 @@ def test_loss_is_that_of_transformers_on_the_same_windows(store: TokenStore, mod
         assert metrics[f"heldout/{name}/bits_per_byte"] == pytest.approx(expected / math.log(2) / 4, rel=1e-6)
 
 
+@pytest.mark.parametrize("documents", [False, True])
+def test_a_source_with_targets_is_measured_on_them(
+    store: TokenStore, instructions: TokenStore, model: torch.nn.Module, documents: bool
+) -> None:
+    config = EvaluationConfig(sequences=7)
+    plain, masked = (
+        HeldOut(one, config, length=64, micro_batch=4, documents=documents).measure(
+            model, rank=0, world=1, device=torch.device("cpu")
+        )
+        for one in (store, instructions)
+    )
+    indices = np.arange(7)
+    tokens = torch.from_numpy(instructions.windows("med", indices, 64, "heldout"))
+    targets = torch.from_numpy(instructions.targets("med", indices, 64, "heldout"))
+    positions = torch.from_numpy(document_positions(instructions, "med", indices, 64, "heldout"))
+    with torch.no_grad():
+        logits = model(input_ids=tokens, **({"position_ids": positions} if documents else {})).logits
+    expected = functional.cross_entropy(
+        logits[:, :-1].transpose(1, 2), tokens.masked_fill(~targets, -100)[:, 1:]
+    ).item()
+    assert masked["heldout/med/loss"] == pytest.approx(expected, rel=1e-6)
+    assert masked["heldout/med/bits_per_byte"] == pytest.approx(expected / math.log(2) / 4, rel=1e-6)
+    assert masked["heldout/med/loss"] != pytest.approx(plain["heldout/med/loss"], rel=1e-4)
+    assert masked["heldout/wiki/loss"] == plain["heldout/wiki/loss"]  # the same documents without a mask
+
+
+def test_masking_documents_is_seen(store: TokenStore, model: torch.nn.Module) -> None:
+    apart = HeldOut(store, EvaluationConfig(sequences=7), length=64, micro_batch=4, documents=True)
+    measured = apart.measure(model, rank=0, world=1, device=torch.device("cpu"))
+    assert measured["heldout/med/loss"] != pytest.approx(
+        measure(store, model, sequences=7)["heldout/med/loss"], rel=1e-6
+    )
+
+
+def test_a_source_whose_windows_hold_no_target_is_left_out(
+    instructions: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        TokenStore,
+        "targets",
+        lambda _store, _source, indices, length, *_: np.zeros((len(indices), length), dtype=np.bool_),
+    )
+    assert set(HeldOut(instructions, EvaluationConfig(), length=64, micro_batch=1).windows) == {"wiki"}
+
+
 @pytest.mark.parametrize("micro_batch", [1, 3, 64])
 def test_micro_batches_do_not_matter(store: TokenStore, model: torch.nn.Module, micro_batch: int) -> None:
     assert measure(store, model, micro_batch) == pytest.approx(measure(store, model), rel=1e-6)
@@ -93,7 +141,7 @@ def test_the_model_goes_on_training(store: TokenStore, model: torch.nn.Module) -
 
 def test_sources_and_sequences_are_as_asked(store: TokenStore) -> None:
     held_out = HeldOut(store, EvaluationConfig(sequences=5, sources=("wiki",)), length=64, micro_batch=1)
-    assert {name: tuple(windows.shape) for name, windows in held_out.windows.items()} == {"wiki": (5, 64)}
+    assert {name: tuple(windows.tokens.shape) for name, windows in held_out.windows.items()} == {"wiki": (5, 64)}
     everything = HeldOut(store, EvaluationConfig(sequences=1000), length=64, micro_batch=1)
     assert {name: len(windows) for name, windows in everything.windows.items()} == {"med": 31, "wiki": 31}
     assert not HeldOut(store, EvaluationConfig(), length=4000, micro_batch=1).windows

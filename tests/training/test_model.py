@@ -15,8 +15,17 @@ from ground.errors import UserError
 from tests.helpers.runs import TINY
 from tests.training.conftest import Finished
 from training.config import Architecture, ModelConfig
+from training.feed import Rows
 from training.flops import parameter_count
-from training.model import build_model, causal_loss, check_vocabulary, model_shape
+from training.model import (
+    _attention,
+    _logits,
+    build_model,
+    causal_loss,
+    check_vocabulary,
+    model_shape,
+    training_loss,
+)
 
 RANDOM = ModelConfig(init="random", architecture=TINY)
 
@@ -130,6 +139,104 @@ def test_loss_is_the_mean_over_next_tokens() -> None:
     each = causal_loss(model, tokens, reduction="none").view(3, 16)
     assert each[:, -1].tolist() == [0.0] * 3
     assert each.sum().item() / 45 == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_without_targets_the_loss_is_bitwise_the_plain_mean() -> None:
+    model, rows = build().eval(), Rows(torch.randint(0, 300, (3, 16)))
+    labels = torch.cat([rows.tokens[:, 1:], torch.full((3, 1), -100)], dim=1)
+    logits = model(input_ids=rows.tokens).logits
+    expected = functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=-100)
+    assert torch.equal(training_loss(model, rows, None), expected)
+    assert torch.equal(causal_loss(model, rows.tokens), expected)
+
+
+def test_what_is_no_target_carries_no_loss() -> None:
+    model, tokens = build().eval(), torch.randint(0, 300, (3, 16))
+    targets = torch.zeros(3, 16, dtype=torch.bool)
+    targets[0, 0] = targets[1, 5] = targets[2, 15] = True  # the first has nothing before it
+    each = causal_loss(model, tokens, "none").view(3, 16)
+    masked = causal_loss(model, tokens, "none", targets=targets).view(3, 16)
+    assert masked.nonzero().tolist() == [[1, 4], [2, 14]]
+    assert masked.sum().item() == pytest.approx((each[1, 4] + each[2, 14]).item(), rel=1e-6)
+    total = causal_loss(model, tokens, "sum", targets=targets)
+    assert training_loss(model, Rows(tokens, targets), 0.25).item() == pytest.approx(total.item() / 4, rel=1e-6)
+
+
+def test_targets_leave_the_tokens_as_they_are() -> None:
+    tokens = torch.randint(0, 300, (2, 16))
+    before = tokens.clone()
+    causal_loss(build(), tokens, targets=torch.zeros(2, 16, dtype=torch.bool), reduction="sum")
+    assert torch.equal(tokens, before)
+
+
+def test_no_target_at_all_is_no_loss_and_no_gradient() -> None:
+    model, tokens = build(), torch.randint(0, 300, (2, 16))
+    loss = training_loss(model, Rows(tokens, torch.zeros(2, 16, dtype=torch.bool)), 0.0)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert all((parameter.grad == 0).all() for parameter in model.parameters())
+
+
+PACKED = [[3, 9, 4], [16], [1, 2, 13]]  # lengths of the documents in each row
+
+
+def packed() -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and positions of ``PACKED``."""
+    torch.manual_seed(1)
+    positions = [torch.cat([torch.arange(length) for length in row]) for row in PACKED]
+    return torch.randint(0, 300, (3, 16)), torch.stack(positions)
+
+
+def documents_of(tokens: torch.Tensor) -> list[torch.Tensor]:
+    return [part for row, lengths in zip(tokens, PACKED, strict=False) for part in row.split(lengths)]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("rows", [slice(0, 1), slice(0, 3)])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_packed_document_is_read_as_if_alone(attention: str, rows: slice, checkpointing: bool) -> None:
+    model = build(checkpointing=checkpointing).train(checkpointing)
+    model.set_attn_implementation(attention)
+    tokens, positions = packed()
+    apart = _logits(model, tokens[rows], positions[rows]).flatten(0, 1)
+    together = _logits(model, tokens[rows], None).flatten(0, 1)
+    alone = [model(input_ids=ids[None]).logits[0] for ids in documents_of(tokens[rows])]
+    assert torch.allclose(apart, torch.cat(alone), atol=1e-5)
+    # Without it only the first document of each row is read so.
+    first = len(alone[0])
+    assert torch.allclose(together[:first], alone[0], atol=1e-5)
+    assert not torch.allclose(together[first : first + len(alone[1])], alone[1], atol=1e-3)
+
+
+def test_a_cache_does_not_switch_the_masking_off() -> None:
+    """transformers tells documents apart only without a cache, which a base may ask for in its configuration."""
+    model, (tokens, positions) = build().eval(), packed()
+    expected = _logits(model, tokens, positions)
+    model.config.use_cache = True
+    assert torch.equal(_logits(model, tokens, positions), expected)
+    assert not torch.allclose(model(input_ids=tokens, position_ids=positions).logits, expected, atol=1e-3)
+
+
+def test_flash_attention_gets_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at positions in a batch of one row only; the joined row gives the same losses."""
+    model, (tokens, positions) = build().eval(), packed()
+    expected = causal_loss(model, tokens, "none", positions=positions)
+    shapes: list[tuple[int, ...]] = []
+    model.register_forward_pre_hook(
+        lambda _, __, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    monkeypatch.setattr("training.model._attention", lambda _: "flash_attention_2")
+    found = causal_loss(model, tokens, "none", positions=positions)
+    assert shapes == [(1, 48)]
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_the_attention_is_that_of_the_wrapped_model() -> None:
+    class Wrapped:
+        config = "DeepSpeed's own"
+        module = build()
+
+    assert _attention(Wrapped()) == _attention(build()) == "sdpa"
 
 
 def test_recomputing_activations_gives_the_same_gradients() -> None:

@@ -81,6 +81,7 @@ def test_mistakes_in_the_names_are_refused(tmp_path: Path) -> None:
 
 def test_lm_eval_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
+    monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)  # another test may have loaded it
     with pytest.raises(UserError, match="pip install lm-eval"):
         find_tasks(DecontaminationConfig(lm_eval=("arc_easy",)))
 
