@@ -16,9 +16,8 @@ from pipelines.executor import Executor, Item, LocalExecutor, Result
 from pipelines.parts import Part
 from pipelines.work import Work, content_key, writing
 
-_FEW_DOCUMENTS = (
-    2_000_000  # below it threads of this process take less time than handing a dozen phases to workers (5 s)
-)
+# Below it threads of this process take less time than handing a dozen phases to workers (5 s).
+_FEW_DOCUMENTS = 2_000_000
 _FEW_ROWS = 1 << 18  # rows of a task then: smaller ones keep every thread at work, and cost more files
 
 

@@ -80,7 +80,6 @@ def save_checkpoint(engine: Any, folder: Path, position: Position, records: Sequ
     writing = folder.with_name(f".{folder.name}.tmp")
     if rank == 0:
         shutil.rmtree(writing, ignore_errors=True)  # a killed attempt's
-        shutil.rmtree(folder, ignore_errors=True)  # a damaged one, which the run fell back behind
         writing.mkdir(parents=True)
     _barrier()
     engine.save_checkpoint(
@@ -96,6 +95,7 @@ def save_checkpoint(engine: Any, folder: Path, position: Position, records: Sequ
     if rank == 0:
         write_atomic(writing / RECORDS, json.dumps(list(records)))
         write_atomic(writing / POSITION, canonical_json(position.model_dump()))
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one, which the run fell back behind
         writing.rename(folder)
     _barrier()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipelines.config import MixtureConfig, Role
@@ -58,3 +59,13 @@ def few(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Finished
     """The first 5 steps as a run of their own, at ZeRO 1 in fp32."""
     folder = tmp_path_factory.mktemp("few")
     return Finished(folder, *run_tiny(store, folder, **FEW))
+
+
+@pytest.fixture
+def no_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks of which no token is a target."""
+    monkeypatch.setattr(
+        TokenStore,
+        "targets",
+        lambda _store, _source, indices, length, *_: np.zeros((len(indices), length), dtype=np.bool_),
+    )

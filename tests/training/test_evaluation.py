@@ -97,14 +97,8 @@ def test_masking_documents_is_seen(store: TokenStore, model: torch.nn.Module) ->
     )
 
 
-def test_a_source_whose_windows_hold_no_target_is_left_out(
-    instructions: TokenStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        TokenStore,
-        "targets",
-        lambda _store, _source, indices, length, *_: np.zeros((len(indices), length), dtype=np.bool_),
-    )
+@pytest.mark.usefixtures("no_targets")
+def test_a_source_whose_windows_hold_no_target_is_left_out(instructions: TokenStore) -> None:
     assert set(HeldOut(instructions, EvaluationConfig(), length=64, micro_batch=1).windows) == {"wiki"}
 
 

@@ -207,14 +207,8 @@ def test_the_weight_is_that_of_every_rank(instructions: TokenStore) -> None:
         assert {feed.target_weight(step) for feed in feeds} == {4 / count}
 
 
-def test_a_batch_without_a_target_has_no_loss_and_no_gradient(
-    instructions: TokenStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        TokenStore,
-        "targets",
-        lambda _store, _source, indices, length, *_: np.zeros((len(indices), length), dtype=np.bool_),
-    )
+@pytest.mark.usefixtures("no_targets")
+def test_a_batch_without_a_target_has_no_loss_and_no_gradient(instructions: TokenStore) -> None:
     plan = masked_plan(instructions, shares={"med": 1.0})
     assert Feed(instructions, plan, rank=0, world=1, micro_batch=4).target_weight(0) == 0.0
     loss, gradients = loss_and_gradients(instructions, plan, 0, 1, 4)

@@ -10,7 +10,7 @@ import pytest
 from pipelines.config import MixtureConfig
 from pipelines.store import TokenStore
 from tests.helpers.runs import tiny_job
-from training.config import EvaluationConfig
+from training.config import AlarmConfig, EvaluationConfig
 from training.job import Job
 
 
@@ -23,6 +23,9 @@ from training.job import Job
         {"peak_flops": 1e12},
         {"threads": 2},
         {"log_steps": 7},
+        {"workers": 2},
+        {"gpu": "H100"},
+        {"alarms": AlarmConfig(window=8)},
     ],
 )
 def test_settings_that_only_change_the_speed_keep_the_identity(store: TokenStore, changes: dict[str, Any]) -> None:

@@ -81,7 +81,7 @@ def require_model(model: Path) -> None:
     if not (model / "config.json").is_file():
         mend = "give a Hugging Face folder (config.json, safetensors, tokenizer), a run's folder or a run's name"
         raise UserError("MODEL", f"{model} is no model folder", mend)
-    if not any(model.glob("*.safetensors")) and not any(model.glob("*.bin")):
+    if not any(model.glob("*.safetensors")):  # other formats are pickles, which may run code
         raise UserError("MODEL", f"{model} has no weights (*.safetensors)", "copy the model again, or export the run")
 
 
