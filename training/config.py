@@ -70,7 +70,7 @@ class ScheduleConfig(Section):
 
 class AlarmConfig(Section):
     """When a run's own numbers say that something is wrong (see ``training/alarms.py``). Alarms are reported as
-    ``alarm/<kind>``; the run goes on."""
+    ``alarm/<kind>``; the run goes on, or goes back if ``rollback`` says so."""
 
     window: Annotated[int, Field(ge=4)] = 32
     """Records of the loss that a new one is compared with; there are no alarms on spikes before that many."""
@@ -80,6 +80,14 @@ class AlarmConfig(Section):
     """Deviations (robust: 1.4826 MAD) above the median of the window that make a loss a spike; null: never."""
     gradient_threshold: Annotated[float, Field(gt=0)] | None = 8.0
     """The same for the logarithm of the gradient norm."""
+    rollback: Literal["never", "retry", "skip"] = "never"
+    """After an alarm: ``never`` go back, so that the user decides (numbers that are not finite end the run); ``retry`` from the
+    last checkpoint before it, for faults of the hardware, which do not come back; ``skip`` the batches of the window as well
+    (PaLM, Chowdhery et al. 2022, section 5.1)."""
+    skip_more: Annotated[int, Field(ge=0)] = 0
+    """``skip`` only: batches left out after the window too. PaLM left out 200 to 500 in all."""
+    max_rollbacks: Positive = 3
+    """How often a run goes back before it ends with an error."""
 
 
 class TrainingConfig(Section):
@@ -134,6 +142,17 @@ class TrainingConfig(Section):
     """Tokens between checkpoints; absent: a tenth of the run, so that a kill costs little."""
     keep_checkpoints: Positive = 2
     """How many checkpoints stay on disk: one, and one more in case the last is damaged."""
+    keep_best: str | None = None
+    """A metric such as ``heldout/med/loss``: the checkpoint where it was best stays too. Losses are better when lower, all
+    others when higher."""
+    keep_every_tokens: Positive | None = None
+    """One checkpoint stays for every so many tokens, to look back on the course of the run."""
+    checkpoint_mirror: str | None = None
+    """URL of an object store or folder (``s3://bucket/folder``, ``gs://...``, ``file:///...``) to which every checkpoint is
+    copied in the background, and from which a cluster with empty disks goes on."""
+    watchdog_s: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds without progress after which a worker counts as hung: it ends with a reason, and the run starts again from its
+    last checkpoint. Longer than the longest step, evaluation or compilation."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """How often a run starts again by itself from its last checkpoint after a worker dies."""
     log_steps: Positive = 1

@@ -46,6 +46,14 @@ class Rows:
         assert tokens is not None
         return Rows(tokens, targets, positions)
 
+    def pinned(self) -> Rows:
+        """The same rows in page-locked memory."""
+        tokens, targets, positions = (
+            None if x is None else x.pin_memory() for x in (self.tokens, self.targets, self.positions)
+        )
+        assert tokens is not None
+        return Rows(tokens, targets, positions)
+
     def count_targets(self) -> int:
         """Predictions whose loss counts: at most rows x (L - 1)."""
         return self.tokens[:, 1:].numel() if self.targets is None else int(self.targets[:, 1:].sum())

@@ -14,10 +14,14 @@ import torch.distributed as dist
 from pipelines.config import MixtureConfig
 from pipelines.store import TokenStore
 from training.config import Architecture, EvaluationConfig, ModelConfig, TrainingConfig
+from training.control import Control
 from training.job import Job, Outcome, Record
 from training.loop import train
 
 TINY = Architecture(hidden_size=32, layers=2, heads=4, kv_heads=2, intermediate_size=64, max_positions=64)
+
+TIMED = ("train/tokens_per_second", "train/mfu", "train/data_wait")
+"""Metrics that differ between runs that are equal otherwise."""
 
 
 @dataclass
@@ -73,10 +77,11 @@ def tiny_job(store: TokenStore, folder: Path, **changes: Any) -> Job:
 
 
 def run_tiny(
-    store: TokenStore, folder: Path, *, resume: Path | None = None, **changes: Any
+    store: TokenStore, folder: Path, *, resume: Path | None = None, control: Control | None = None, **changes: Any
 ) -> tuple[ListReporter, Outcome]:
     """Train ``tiny_job`` in ``folder`` on this process alone."""
     ensure_process_group()
     folder.mkdir(parents=True, exist_ok=True)
     reporter = ListReporter()
-    return reporter, train(tiny_job(store, folder, **changes), reporter, device=torch.device("cpu"), resume=resume)
+    job = tiny_job(store, folder, **changes)
+    return reporter, train(job, reporter, device=torch.device("cpu"), resume=resume, control=control)

@@ -13,7 +13,7 @@ from ground.files import digest_file
 from pipelines.store import TokenStore
 from tests.helpers.runs import run_tiny, tiny_job
 from tests.training.conftest import SHORT, Finished
-from training.checkpoint import POSITION, checkpoint_folder, keep_newest, read_position
+from training.checkpoint import POSITION, checkpoint_folder, read_position
 
 
 @pytest.fixture
@@ -121,10 +121,3 @@ def test_a_run_does_not_begin_again_when_all_its_checkpoints_are_damaged(store: 
         spoil(checkpoint_folder(broken_off / "checkpoints", step))
     with pytest.raises(CorruptError, match=r"none is whole.*step-16.*remove .*checkpoints to begin again"):
         run_tiny(store, broken_off, **SHORT)
-
-
-def test_only_the_newest_stay(tmp_path: Path) -> None:
-    for step in (2, 10, 9, 100):
-        checkpoint_folder(tmp_path, step).mkdir()
-    keep_newest(tmp_path, 2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", "step-100"]

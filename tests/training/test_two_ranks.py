@@ -11,7 +11,7 @@ import pytest
 from ground.files import digest_file
 from pipelines.store import TokenStore
 from tests.helpers.ranks import run_ranks
-from tests.helpers.runs import tiny_job
+from tests.helpers.runs import TIMED, tiny_job
 from tests.training.conftest import SHORT, Finished
 from training.job import Record
 
@@ -24,7 +24,7 @@ def curve(records: list[Record], name: str) -> list[float]:
 
 def numbers(records: list[Record], after: int = -1) -> list[tuple[int, dict[str, Any]]]:
     """Everything recorded after a step but the times."""
-    timed = ("train/tokens_per_second", "train/mfu")
+    timed = TIMED
     return [
         (record["step"], {key: value for key, value in record["metrics"].items() if key not in timed})
         for record in records

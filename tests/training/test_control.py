@@ -1,0 +1,55 @@
+"""A run that is asked to save or to stop."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from ground.files import digest_file
+from pipelines.store import TokenStore
+from tests.helpers.runs import run_tiny
+from tests.training.conftest import SHORT, Finished
+from training.control import Control, Request, Stopped
+
+
+class Asks(Control):
+    """Asks for something at one record, and notes what happens."""
+
+    def __init__(self, request: Request, at: int) -> None:
+        self._request, self._at, self._calls = request, at, 0
+        self.done: list[str] = []
+        self.whole: list[str] = []
+
+    def requested(self) -> Request:
+        self._calls += 1
+        return self._request if self._calls == self._at else Request.NONE
+
+    def tick(self, doing: str) -> None:
+        self.done.append(doing)
+
+    def saved(self, folder: Path) -> None:
+        self.whole.append(folder.name)
+
+
+def test_a_stopped_run_goes_on_bitwise(store: TokenStore, finished: Finished, tmp_path: Path) -> None:
+    asks = Asks(Request.STOP, at=11)
+    with pytest.raises(Stopped, match="after step 11"):
+        run_tiny(store, tmp_path, control=asks, **SHORT)
+    assert asks.whole == ["step-8", "step-11"]
+    assert not (tmp_path / "model").exists()
+    reporter, outcome = run_tiny(store, tmp_path, **SHORT)
+    assert digest_file(outcome.model / "model.safetensors") == digest_file(finished.outcome.model / "model.safetensors")
+    assert reporter.curve("train/loss") == finished.reporter.curve("train/loss")
+
+
+def test_a_run_that_is_asked_to_save_goes_on(store: TokenStore, tmp_path: Path) -> None:
+    asks = Asks(Request.SAVE, at=3)
+    run_tiny(store, tmp_path, control=asks, **SHORT)
+    assert asks.whole == ["step-3", "step-8", "step-16"]
+    assert {"step 1", "evaluation after step 4", "checkpoint of step 3", "writing the model"} <= set(asks.done)
+
+
+def test_the_exception_travels_between_processes() -> None:
+    assert pickle.loads(pickle.dumps(Stopped(12))).step == 12
