@@ -22,6 +22,8 @@ RAY = {
     "pipelines/ray_executor.py",
     "pipelines/dataset.py",
     "training/launch.py",
+    "training/launch_mailbox.py",
+    "training/launch_worker.py",
     "tuning/search.py",
     "cluster/session.py",
     "cluster/submit.py",

@@ -1,97 +1,69 @@
-"""Placing the training core on a Ray cluster: Ray Train starts the workers, restarts them and keeps their checkpoints.
+"""Placing the training core on a Ray cluster: Ray Train starts the workers and starts them again after a failure.
 
-The only module of this room that imports Ray. Records travel from rank 0 to the driver through one small actor, because
-one process writes a run's metrics (law 6) and a Ray Train callback would run in yet another process.
+Only this module and its two parts, ``launch_worker.py`` and ``launch_mailbox.py``, import Ray in this room.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
-import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from ground.errors import UserError
 from training.job import Job, Outcome, Record
+from training.launch_mailbox import Mailbox
+from training.launch_worker import work
+from training.signals import stopped_by_signals
 
 _POLL_SECONDS = 0.5
+_COLLECTIVE_SECONDS = 1800  # torch's own limit; the watchdog is to be faster
 _HEALTH_CHECK_SECONDS = "0.2"  # the default of 2 s adds 5 s to the end of every run
 
 
-@ray.remote(num_cpus=0)
-class _Mailbox:
-    """Holds what rank 0 reports until the driver fetches it."""
-
-    def __init__(self) -> None:
-        self._letters: list[dict[str, Any]] = []
-        self._ended = False
-
-    def put(self, letter: dict[str, Any]) -> None:
-        self._letters.append(letter)
-        self._ended |= "error" in letter
-
-    def ended(self) -> bool:
-        """Whether the run ended with an error that a new start would meet again."""
-        return self._ended
-
-    def drain(self) -> list[dict[str, Any]]:
-        letters, self._letters = self._letters, []
-        return letters
-
-
-class _RayReporter:
-    """Reports of one worker."""
-
-    def __init__(self, mailbox: Any) -> None:
-        self._mailbox = mailbox
-
-    def record(self, record: Record) -> None:
-        self._mailbox.put.remote({"record": record})
-
-    def notice(self, text: str) -> None:
-        self._mailbox.put.remote({"notice": text})
-
-
-def launch(job: Job, on_record: Callable[[Record], None], *, use_gpu: bool, cpus_per_worker: int = 1) -> Outcome:
+def launch(
+    job: Job,
+    on_record: Callable[[Record], None],
+    *,
+    use_gpu: bool,
+    cpus_per_worker: int = 1,
+    on_checkpoint: Callable[[Path], None] | None = None,
+) -> Outcome:
     """Run a job on the connected Ray cluster and wait for it. Continues from the job's last checkpoint if it has one.
+
+    SIGTERM or SIGINT makes the run write a checkpoint and end; a second one ends it at once.
 
     Args:
         on_record: called in this process, in order, with every record of rank 0.
         use_gpu: one GPU per worker.
         cpus_per_worker: logical CPUs reserved for a worker.
+        on_checkpoint: called in this process with the folder of every checkpoint that became whole.
 
     Raises:
         UserError: the cluster is too small, or the run refused or broke for a reason its user can mend.
+        SystemExit: it was told to stop, and did.
     """
     check_capacity(job.training.workers, use_gpu=use_gpu, cpus_per_worker=cpus_per_worker)
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _HEALTH_CHECK_SECONDS)
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(job.training.watchdog_s)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
-    mailbox = _Mailbox.remote()  # type: ignore[attr-defined]  # added by ray.remote
-    final: dict[str, Any] = {}
-
-    def take(letters: list[dict[str, Any]]) -> None:
-        for letter in letters:
-            if "record" in letter:
-                on_record(letter["record"])
-            elif "notice" in letter:
-                sys.stderr.write(f"steady: {letter['notice']}\n")
-            else:
-                final.update(letter)
-
+    mailbox = Mailbox.remote()  # type: ignore[attr-defined]  # added by ray.remote
     trainer = TorchTrainer(
-        _work,
+        work,
         train_loop_config={"job": job.model_dump(mode="json"), "mailbox": mailbox, "gpu": use_gpu},
-        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        torch_config=TorchConfig(
+            backend="nccl" if use_gpu else "gloo",
+            timeout_s=max(_COLLECTIVE_SECONDS, math.ceil(job.training.watchdog_s)),
+        ),
         scaling_config=ScalingConfig(
             num_workers=job.training.workers,
             use_gpu=use_gpu,
@@ -103,16 +75,43 @@ def launch(job: Job, on_record: Callable[[Record], None], *, use_gpu: bool, cpus
             failure_config=FailureConfig(max_failures=job.training.max_failures),
         ),
     )
+    final: dict[str, Any] = {"begun": 0}
+
+    def take(letters: list[dict[str, Any]]) -> None:
+        for letter in letters:
+            if "record" in letter:
+                on_record(letter["record"])
+            elif "notice" in letter:
+                sys.stderr.write(f"steady: {letter['notice']}\n")
+            elif "begun" in letter:
+                final["begun"] += 1
+                if final["begun"] > 1:
+                    limit = job.training.max_failures
+                    sys.stderr.write(f"steady: {job.name}: the workers start again ({final['begun'] - 1} of {limit})\n")
+            elif "checkpoint" in letter:
+                if on_checkpoint is not None:
+                    on_checkpoint(Path(letter["checkpoint"]))
+            else:
+                final.update(letter)
+
+    fit = _Fit(trainer)
     try:
-        with _draining(mailbox, take):
-            trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        if "error" not in final:
-            raise _explain(error, job) from error
+        with stopped_by_signals(mailbox.stop.remote) as stopped:
+            while fit.is_alive():
+                fit.join(_POLL_SECONDS)
+                take(ray.get(mailbox.drain.remote()))
+        take(ray.get(mailbox.drain.remote()))
     finally:
         ray.kill(mailbox)
     if "error" in final:
         raise UserError(*final["error"])
+    if fit.error is not None:
+        raise _explain(fit.error, job) if isinstance(fit.error, ray.train.TrainingFailedError) else fit.error
+    if "stopped" in final:
+        sys.stderr.write(
+            f"steady: {job.name} stopped after step {final['stopped']}; the same command goes on from there\n"
+        )
+        raise SystemExit(128 + stopped[0])
     outcome = final["outcome"]
     return Outcome(outcome["steps"], outcome["tokens"], Path(outcome["model"]), outcome["seconds"])
 
@@ -139,45 +138,20 @@ def _resources() -> dict[str, float]:
     return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]  # Ray's own lacks types
 
 
-def _work(config: dict[str, Any]) -> None:
-    """What every worker runs."""
-    import torch  # the driver need not load it
+class _Fit(threading.Thread):
+    """``trainer.fit()`` beside the main thread, which must be free to take signals: Ray Train would take SIGINT itself."""
 
-    from training.loop import train
+    def __init__(self, trainer: TorchTrainer) -> None:
+        super().__init__(name="steady-fit", daemon=True)
+        self._trainer = trainer
+        self.error: Exception | None = None
+        self.start()
 
-    job, mailbox = Job.model_validate(config["job"]), config["mailbox"]
-    context = ray.train.get_context()
-    if not config["gpu"]:
-        torch.set_num_threads(job.training.threads or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
-    device = ray.train.torch.get_device() if config["gpu"] else torch.device("cpu")
-    if ray.get(mailbox.ended.remote()):
-        return
-    try:
-        outcome = train(job, _RayReporter(mailbox), device=device)
-    except UserError as error:  # would come back at every new start, so that one ends at once
-        ray.get(mailbox.put.remote({"error": (error.field, error.problem, error.mend)}))
-        raise  # ends the others too, which may be waiting for this one in a collective
-    if context.get_world_rank() == 0:
-        ray.get(mailbox.put.remote({"outcome": {**vars(outcome), "model": str(outcome.model)}}))
-
-
-@contextmanager
-def _draining(mailbox: Any, take: Callable[[list[dict[str, Any]]], None]) -> Iterator[None]:
-    """Fetch letters in a thread while the body runs, and the last ones after it."""
-    stop = threading.Event()
-
-    def loop() -> None:
-        while not stop.wait(_POLL_SECONDS):
-            take(ray.get(mailbox.drain.remote()))
-
-    thread = threading.Thread(target=loop, name="steady-mailbox", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        take(ray.get(mailbox.drain.remote()))
+    def run(self) -> None:
+        try:
+            self._trainer.fit()
+        except Exception as error:  # noqa: BLE001 (the main thread raises it)
+            self.error = error
 
 
 def _explain(error: Exception, job: Job) -> UserError:

@@ -70,6 +70,7 @@ class _Loop:
         self._step, self._seconds, self._skipped_updates = 0, 0.0, 0
         self._seen: Counter[str] = Counter(dict.fromkeys(self._plan.sources, 0))
         self._rollbacks: list[Rollback] = []
+        self._request = Request.NONE
         self._measured: dict[str, float] = {}
         self._recent: list[Record] = []  # rank 0: what the driver may not have on disk yet
         self._evaluate_at = set(evaluation_steps(self._plan.steps, job.evaluation.points))
@@ -95,8 +96,13 @@ class _Loop:
                 continue  # the run has gone back
             if self._step in self._evaluate_at:
                 self._evaluate()
-            if self._step % self._save_every == 0 and self._step < self._plan.steps:
-                self._save()
+            request, self._request = self._request, Request.NONE
+            due = self._step % self._save_every == 0 or request != Request.NONE
+            if due and self._step < self._plan.steps:
+                self._save()  # after the evaluation, which a resumed run would not do again
+                if request == Request.STOP:
+                    self._writer.settle()
+                    raise Stopped(self._step)
         self._control.tick("writing the model")
         self._writer.settle()
         target = Path(self._job.folder) / "model"
@@ -136,8 +142,7 @@ class _Loop:
             alarm = self._record(mean, rate)
             if settings.alarms.rollback != "never" and (alarm := self._told_to_all(alarm)) is not None:
                 return self._go_back(alarm)
-        if request != Request.NONE:
-            self._obey(request)
+        self._request = request
         return True
 
     def _record(self, mean: float, rate: float) -> Alarm | None:
@@ -176,12 +181,6 @@ class _Loop:
         )
         self._writer.save(position, self._recent)
         self._recent = _still_needed(self._recent, self._settings.alarms)
-
-    def _obey(self, request: Request) -> None:
-        self._save()
-        if request == Request.STOP:
-            self._writer.settle()
-            raise Stopped(self._step)
 
     def _go_back(self, alarm: Alarm) -> bool:
         """Return to a checkpoint before the alarm; always False."""

@@ -33,15 +33,18 @@ class Asks(Control):
         self.whole.append(folder.name)
 
 
-def test_a_stopped_run_goes_on_bitwise(store: TokenStore, finished: Finished, tmp_path: Path) -> None:
-    asks = Asks(Request.STOP, at=11)
-    with pytest.raises(Stopped, match="after step 11"):
+@pytest.mark.parametrize("step", [11, 12])
+def test_a_stopped_run_goes_on_bitwise(store: TokenStore, finished: Finished, tmp_path: Path, step: int) -> None:
+    """Also when it stops at a step that is evaluated."""
+    asks = Asks(Request.STOP, at=step)
+    with pytest.raises(Stopped, match=f"after step {step}"):
         run_tiny(store, tmp_path, control=asks, **SHORT)
-    assert asks.whole == ["step-8", "step-11"]
+    assert asks.whole == ["step-8", f"step-{step}"]
     assert not (tmp_path / "model").exists()
     reporter, outcome = run_tiny(store, tmp_path, **SHORT)
     assert digest_file(outcome.model / "model.safetensors") == digest_file(finished.outcome.model / "model.safetensors")
-    assert reporter.curve("train/loss") == finished.reporter.curve("train/loss")
+    for name in ("train/loss", "heldout/med/loss", "update/ratio"):
+        assert reporter.curve(name) == finished.reporter.curve(name)
 
 
 def test_a_run_that_is_asked_to_save_goes_on(store: TokenStore, tmp_path: Path) -> None:
