@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from pipelines.plan import Plan, SourceSize
 from pipelines.store import TokenStore
 from tracking.history import History
 from tracking.runs import RunLog, Tracker
-from training.config import TrainingConfig
+from training.config import EvaluationConfig, TrainingConfig
 from training.estimate import Estimate, estimate
 from training.freeze import check_freezing
 from training.gap import GapMetrics, gap_metrics
 from training.job import Job, Outcome, Record
 from training.memory import Load
 from training.model import check_vocabulary, model_shape
+from training.tasks.check import check_tasks
 
 RESULT, JOB, LOCK = "result.json", "job.json", "lock"
 
@@ -51,6 +52,8 @@ class Finished:
     curves: History
     gaps: dict[str, GapMetrics]
     """Source -> gap metrics of minus the held-out loss."""
+    task_gaps: dict[str, GapMetrics] = field(default_factory=dict)
+    """Group or task -> gap metrics of its accuracy, where it was measured at checkpoints."""
 
 
 def plan_runs(recipe: Recipe, *, device: str, peak_flops: float | None) -> list[Planned]:
@@ -67,6 +70,7 @@ def plan_runs(recipe: Recipe, *, device: str, peak_flops: float | None) -> list[
         shape, size = model_shape(variant.model, vocabulary)
         check_vocabulary(size, vocabulary or size)
         check_freezing(variant.training, shape.layers)
+        check_tasks(variant.evaluation)
         if variant.training.sequence_length > shape.max_positions:
             raise UserError(
                 "training.sequence_length",
@@ -120,10 +124,17 @@ def make_job(planned: Planned, store: TokenStore) -> Job:
         model=model,
         base_digest=base_digest,
         training=recipe.training,
-        evaluation=recipe.evaluation,
+        evaluation=_with_absolute_data(recipe.evaluation),
     )
     _same_run_or_refuse(folder, job)
     return job
+
+
+def _with_absolute_data(evaluation: EvaluationConfig) -> EvaluationConfig:
+    """Workers run elsewhere than the command."""
+    if evaluation.tasks_data is None:
+        return evaluation
+    return evaluation.model_copy(update={"tasks_data": str(Path(evaluation.tasks_data).expanduser().resolve())})
 
 
 def base_fingerprint(folder: Path) -> str:
@@ -165,21 +176,24 @@ def _run_job(job: Job, log: RunLog, on_record: Callable[[Record], None], *, use_
 
 def summarise(name: str, outcome: Outcome, history: History) -> Finished:
     """Gap metrics of a finished run from its recorded curves."""
-    gaps = {}
+    gaps, task_gaps = {}, {}
     for metric, points in history.items():
+        tokens, values = zip(*points, strict=True)
         if metric.startswith("heldout/") and metric.endswith("/loss"):
-            tokens, losses = zip(*points, strict=True)
-            gaps[metric.split("/")[1]] = gap_metrics(tokens, [-loss for loss in losses])
-    return Finished(name, outcome, history, gaps)
+            gaps[metric.split("/")[1]] = gap_metrics(tokens, [-loss for loss in values])
+        elif metric.startswith("task/") and metric.endswith("/accuracy") and tokens[0] == 0:
+            task_gaps[metric.split("/")[1]] = gap_metrics(tokens, values)
+    return Finished(name, outcome, history, gaps, task_gaps)
 
 
 def gap_record(finished: Finished) -> Record:
     """The gap metrics as one record at the end of the run."""
     metrics = {}
-    for source, gap in finished.gaps.items():
+    named = finished.gaps | {f"task/{name}": gap for name, gap in finished.task_gaps.items()}
+    for name, gap in named.items():
         for key, value in asdict(gap).items():
             if value is not None:
-                metrics[f"gap/{source}/{key}"] = float(value)
+                metrics[f"gap/{name}/{key}"] = float(value)
     now = time.time_ns() // 1_000_000
     return {"step": finished.outcome.steps, "tokens": finished.outcome.tokens, "time_ms": now, "metrics": metrics}
 

@@ -22,6 +22,7 @@ RAY = {
     "pipelines/ray_executor.py",
     "pipelines/dataset.py",
     "training/launch.py",
+    "training/launch_evaluation.py",
     "training/launch_mailbox.py",
     "training/launch_worker.py",
     "tuning/search.py",

@@ -112,6 +112,14 @@ def newest_first(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
+def problem_of(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, or None. One process alone checks every file."""
+    try:
+        return _problem(folder, 0, 1)
+    except CorruptError as error:
+        return error.problem
+
+
 def checksums_name(rank: int) -> str:
     """Name of the file of digests that a rank writes."""
     return f"checksums-{rank}.json"

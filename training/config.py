@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ground.config import Section
 
 Positive = Annotated[int, Field(ge=1)]
+
+AUTO = 0
+"""``micro_batch: auto`` before the plan has chosen a number (``training/memory.py``); a job never holds it."""
 
 
 class Architecture(Section):
@@ -98,8 +101,10 @@ class TrainingConfig(Section):
     global_batch_tokens: Positive = 1_048_576
     """Tokens in one optimiser step over all workers, a multiple of ``sequence_length``. The paper's stated 340 M cannot be
     literal (15 steps an epoch); 1-3 M is the self-consistent reading."""
-    micro_batch: Positive = 1
-    """Sequences in one forward pass of one worker; the rest of the batch is accumulated."""
+    micro_batch: Annotated[int, Field(ge=0), BeforeValidator(lambda v: AUTO if v == "auto" else v)] = 1
+    """Sequences in one forward pass of one worker; the rest of the batch is accumulated. ``auto``: the most that fit the GPU's
+    memory by the estimate of `steady plan`, or on CPU as many as make up 1,024 tokens, and divide the batch. The number is
+    chosen before the run starts, and a run goes on with the number that it began with, since rounding depends on it."""
     workers: Positive = 1
     """Ray Train workers (one GPU each, or CPU cores)."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -108,15 +113,28 @@ class TrainingConfig(Section):
     """Type of GPU to plan for, such as ``H100`` or ``A100-40GB``: `steady plan` then says what fits. Absent: this machine's."""
     threads: Positive | None = None
     """CPU threads of a worker; absent: the machine's cores divided by the workers. Only for CPU training."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """``auto``: bf16 on GPU, fp32 on CPU."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """``auto``: bf16 on GPU, fp32 on CPU. ``fp16`` is for GPUs without bf16 (V100, T4): the loss is scaled, the scale is found
+    by trial, and the batches of the first trials are lost. With 16 bits gradients are still summed in fp32."""
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 1
     """DeepSpeed ZeRO: 0 nothing, 1 optimiser states, 2 also gradients, 3 also parameters are split over the workers."""
+    offload: Literal["none", "optimizer", "parameters"] = "none"
+    """What waits in CPU memory instead of on the GPU: ``optimizer`` (the fp32 weights and moments, updated by the CPU; from
+    ``zero_stage`` 1), ``parameters`` (the 16-bit weights too; needs ``zero_stage`` 3)."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third more compute, far less memory."""
     document_masking: bool = False
     """Attention and positions stay within a document. Off: packing documents one after the other without masks is simple and
     fast, and no masking is known of the paper's runs. On, a sequence takes a mask of L x L, and attention its slower kernels."""
+    attention: Literal["auto", "sdpa", "flash_attention_2", "eager"] = "auto"
+    """Kernel of attention. ``auto``: PyTorch's own (``sdpa``), which chooses flash attention itself where there is no mask; with
+    ``document_masking`` on GPU ``flash_attention_2`` if the package flash-attn is there, as it needs no mask of L x L."""
+    loss: Literal["auto", "full", "chunked"] = "auto"
+    """``full``: all logits at once, 12 bytes a token and word. ``chunked``: some tokens at a time, the head computed once more in
+    the backward pass; the same loss up to rounding. ``auto``: chunked on GPU where the logits would take over 1 GB."""
+    compile: bool = False
+    """Compile the model (torch.compile): minutes at the first steps, faster ones after. Needs a C++ compiler on CPU, Triton on
+    GPU."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-5
     """Peak learning rate. 3e-5 suits 3-8 B models, 3e-4 about 1 B (section 5.2)."""
     schedule: ScheduleConfig = ScheduleConfig()
@@ -167,11 +185,22 @@ class TrainingConfig(Section):
             raise ValueError(
                 f"global_batch_tokens ({self.global_batch_tokens}) is no multiple of sequence_length ({self.sequence_length})"
             )
-        if self.batch_sequences % (self.workers * self.micro_batch):
+        if self.batch_sequences % (self.workers * (self.micro_batch or 1)):
+            rows = f" x micro_batch {self.micro_batch}" if self.micro_batch else ""
             raise ValueError(
-                f"a global batch has {self.batch_sequences} sequences, which {self.workers} workers x micro_batch "
-                f"{self.micro_batch} do not divide"
+                f"a global batch has {self.batch_sequences} sequences, which {self.workers} workers{rows} do not divide"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _needs_its_stage(self) -> TrainingConfig:
+        if self.offload == "optimizer" and self.zero_stage < 1:
+            raise ValueError("offload: optimizer needs zero_stage 1 or higher")
+        if self.offload == "parameters" and self.zero_stage < 3:
+            raise ValueError("offload: parameters needs zero_stage 3")
+        if self.precision == "fp16" and self.zero_stage < 1:
+            # DeepSpeed's optimiser of stage 0 unscales with the new scale at the step where it grows.
+            raise ValueError("precision: fp16 needs zero_stage 1 or higher")
         return self
 
     @property
@@ -189,6 +218,14 @@ class EvaluationConfig(Section):
     """Held-out sequences per source (fewer when the source has fewer), the same ones each time."""
     sources: tuple[str, ...] | None = None
     """Sources to measure; absent: all of the store, whether or not the mixture uses them."""
+    tasks: str | None = None
+    """Multiple-choice tasks to answer with every checkpoint and the finished model, such as ``medical,general`` (as for
+    `steady evaluate`), in a process of their own while training goes on; needs ``steady[lm-eval]``. On GPUs it takes one
+    that the run does not use, else it happens at the end."""
+    tasks_data: str | None = None
+    """Folder of JSONL with the tasks' items; absent: lm-eval's own, from the hub."""
+    tasks_limit: Positive | None = 200
+    """Only the first items of each task: 200 tell differences of 7 points (two standard errors at 50 %) and cost a tenth."""
     layer_updates: bool = True
     """Also measure, at the same steps, how far each layer's weights have gone from the base (``update/...``). Costs 4 bytes of
     CPU memory a weight, over all workers."""

@@ -33,7 +33,8 @@ _INCIDENTAL = {
         "gpu",
         "log_steps",
         "alarms",
-    }
+    },
+    "evaluation": {"tasks", "tasks_data", "tasks_limit"},
 }
 
 

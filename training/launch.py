@@ -21,6 +21,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from ground.errors import UserError
 from training.job import Job, Outcome, Record
+from training.launch_evaluation import CheckpointEvaluations
 from training.launch_mailbox import Mailbox
 from training.launch_worker import work
 from training.signals import stopped_by_signals
@@ -36,7 +37,6 @@ def launch(
     *,
     use_gpu: bool,
     cpus_per_worker: int = 1,
-    on_checkpoint: Callable[[Path], None] | None = None,
 ) -> Outcome:
     """Run a job on the connected Ray cluster and wait for it. Continues from the job's last checkpoint if it has one.
 
@@ -46,7 +46,6 @@ def launch(
         on_record: called in this process, in order, with every record of rank 0.
         use_gpu: one GPU per worker.
         cpus_per_worker: logical CPUs reserved for a worker.
-        on_checkpoint: called in this process with the folder of every checkpoint that became whole.
 
     Raises:
         UserError: the cluster is too small, or the run refused or broke for a reason its user can mend.
@@ -75,6 +74,7 @@ def launch(
             failure_config=FailureConfig(max_failures=job.training.max_failures),
         ),
     )
+    evaluations = CheckpointEvaluations(job, use_gpu=use_gpu) if job.evaluation.tasks else None
     final: dict[str, Any] = {"begun": 0}
 
     def take(letters: list[dict[str, Any]]) -> None:
@@ -89,8 +89,8 @@ def launch(
                     limit = job.training.max_failures
                     sys.stderr.write(f"steady: {job.name}: the workers start again ({final['begun'] - 1} of {limit})\n")
             elif "checkpoint" in letter:
-                if on_checkpoint is not None:
-                    on_checkpoint(Path(letter["checkpoint"]))
+                if evaluations is not None:
+                    evaluations.submit(Path(letter["checkpoint"]))
             else:
                 final.update(letter)
 
@@ -100,6 +100,8 @@ def launch(
             while fit.is_alive():
                 fit.join(_POLL_SECONDS)
                 take(ray.get(mailbox.drain.remote()))
+                for record in evaluations.poll() if evaluations else ():
+                    on_record(record)
         take(ray.get(mailbox.drain.remote()))
     finally:
         ray.kill(mailbox)
@@ -112,8 +114,13 @@ def launch(
             f"steady: {job.name} stopped after step {final['stopped']}; the same command goes on from there\n"
         )
         raise SystemExit(128 + stopped[0])
-    outcome = final["outcome"]
-    return Outcome(outcome["steps"], outcome["tokens"], Path(outcome["model"]), outcome["seconds"])
+    told = final["outcome"]
+    outcome = Outcome(told["steps"], told["tokens"], Path(told["model"]), told["seconds"])
+    if evaluations is not None:
+        evaluations.submit_final(outcome)
+        for record in evaluations.rest():
+            on_record(record)
+    return outcome
 
 
 def gpus_available() -> int:
