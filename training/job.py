@@ -21,6 +21,7 @@ Record = dict[str, Any]
 _INCIDENTAL = {
     "training": {
         "workers",
+        "min_workers",
         "max_failures",
         "keep_checkpoints",
         "keep_best",

@@ -20,6 +20,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from ground.errors import UserError
+from training.config import TrainingConfig
 from training.job import Job, Outcome, Record
 from training.launch_evaluation import CheckpointEvaluations
 from training.launch_mailbox import Mailbox
@@ -51,7 +52,7 @@ def launch(
         UserError: the cluster is too small, or the run refused or broke for a reason its user can mend.
         SystemExit: it was told to stop, and did.
     """
-    check_capacity(job.training.workers, use_gpu=use_gpu, cpus_per_worker=cpus_per_worker)
+    check_capacity(job.training.fewest_workers, use_gpu=use_gpu, cpus_per_worker=cpus_per_worker)
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _HEALTH_CHECK_SECONDS)
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(job.training.watchdog_s)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
@@ -64,7 +65,7 @@ def launch(
             timeout_s=max(_COLLECTIVE_SECONDS, math.ceil(job.training.watchdog_s)),
         ),
         scaling_config=ScalingConfig(
-            num_workers=job.training.workers,
+            num_workers=_worker_range(job.training),
             use_gpu=use_gpu,
             resources_per_worker={"CPU": cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
         ),
@@ -121,6 +122,12 @@ def launch(
         for record in evaluations.rest():
             on_record(record)
     return outcome
+
+
+def _worker_range(training: TrainingConfig) -> Any:
+    """For Ray Train: a number, or the range (a pair, which its type does not tell) it may choose from when a node is lost."""
+    fewest = training.fewest_workers
+    return training.workers if fewest == training.workers else (fewest, training.workers)
 
 
 def gpus_available() -> int:
