@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cluster.console import plan_rows
 from cluster.recipe import Recipe, to_yaml
+from cluster.task_results import find_task_results
 from cluster.workflow import Finished, Planned
 from ground.files import write_atomic
 from pipelines.store import TokenStore
@@ -27,6 +28,7 @@ def build_report(recipe: Recipe, store: TokenStore, planned: list[Planned], fini
     """Everything the report of a recipe's finished runs shows."""
     plans = {plan.name: plan for plan in planned}
     first = finished[0]
+    tasks, unread = find_task_results(recipe, finished)
     return ReportData(
         title=recipe.name,
         created=time.strftime("%Y-%m-%d %H:%M"),
@@ -38,10 +40,12 @@ def build_report(recipe: Recipe, store: TokenStore, planned: list[Planned], fini
             bits_per_byte=_first_points(first, "bits_per_byte"),
         ),
         runs=tuple(_run(recipe, plans[run.name], run) for run in finished),
+        tasks=tasks,
         funnel=read_funnel(store.manifest.funnel),
         score_label=score_label(recipe),
         versions=_versions(store),
         seed=recipe.seed,
+        notes=unread,
     )
 
 

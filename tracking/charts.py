@@ -11,10 +11,12 @@ from typing import Any, Literal
 from tracking.curation import Scores, SourceFunnel
 from tracking.figures import count
 from tracking.findings import base_loss, mean_base
+from tracking.report_alarms import alarms_of
 from tracking.report_data import Curve, ReportData, RunData, thin
 
 LOSS_LABEL = "held-out loss, nats per token"
-Unit = Literal["loss", "share", "rate", "small", "plain"]
+Unit = Literal["loss", "share", "fraction", "rate", "small", "plain"]
+"""How values are printed: ``share`` and ``fraction`` in percent, of the whole and of anything else."""
 
 _MEANS = 200
 """Points of a noisy curve that a chart shows; more would draw a solid band."""
@@ -35,6 +37,18 @@ class Series:
     run: int | None
     points: Curve
     dashed: bool = False
+    errors: tuple[float, ...] = ()
+    """Half-widths of the error bars, one a point; empty: none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """Something that happened in a run, drawn on its line."""
+
+    run: int
+    tokens: int
+    value: float
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +60,9 @@ class Chart:
     y_label: str
     series: tuple[Series, ...]
     base: float | None = None
-    """A dashed level line: the base model."""
+    """A dashed level line: the base model, or what ``base_label`` says."""
+    base_label: str = "base"
+    marks: tuple[Mark, ...] = ()
     unit: Unit = "plain"
     from_zero: bool = False
 
@@ -128,14 +144,28 @@ def training_charts(data: ReportData) -> list[Chart]:
     for metric, title, label, unit, from_zero in known:
         recorded = [run.curves.get(metric, ()) for run in data.runs]
         together = 1 if unit == "small" else max(1, *(-(-len(curve) // _MEANS) for curve in recorded), 1)
-        series = _run_series(data, partial(_averaged, metric, together))
+        series = run_series(data, partial(_averaged, metric, together))
         if series:
             y_label = f"{label}, mean of {together} records" if together > 1 else label
             anchor = metric.replace("/", "-")
-            charts.append(
-                Chart(anchor=anchor, title=title, y_label=y_label, series=series, unit=unit, from_zero=from_zero)
-            )
+            chart = Chart(anchor=anchor, title=title, y_label=y_label, series=series, unit=unit, from_zero=from_zero)
+            charts.append(replace(chart, marks=_alarm_marks(data, chart)) if metric == "train/loss" else chart)
     return charts
+
+
+def recorded_curve(metric: str, run: RunData) -> Curve:
+    """The run's curve of a metric; empty when there is none."""
+    return run.curves.get(metric, ())
+
+
+def run_series(data: ReportData, curve_of: Callable[[RunData], Curve]) -> tuple[Series, ...]:
+    """One line a run that has the curve, thinned."""
+    found = ((index, run, thin(curve_of(run))) for index, run in enumerate(data.runs))
+    return tuple(
+        Series(name=run.name, kind="run", colour=index, run=index, points=points)
+        for index, run, points in found
+        if points
+    )
 
 
 def share_sources(data: ReportData) -> list[str]:
@@ -164,6 +194,7 @@ def to_json(chart: Chart) -> dict[str, Any]:
         points = series.pop("points")
         series["x"] = [tokens for tokens, _ in points]
         series["y"] = [float(f"{y:.6g}") for _, y in points]
+        series["errors"] = [float(f"{error:.6g}") for error in series["errors"]]
     return value
 
 
@@ -196,7 +227,7 @@ def _histogram(name: str, scores: Scores, label: str, low: float, high: float) -
 
 
 def _loss_chart(data: ReportData, source: str, title: str) -> Chart:
-    series = _run_series(data, partial(_recorded, f"heldout/{source}/loss"))
+    series = run_series(data, partial(recorded_curve, f"heldout/{source}/loss"))
     base = base_loss(data, source)
     return Chart(anchor=f"gap-{source}", title=title, y_label=LOSS_LABEL, series=series, base=base, unit="loss")
 
@@ -210,7 +241,7 @@ def _mean_chart(data: ReportData, sources: list[str]) -> Chart | None:
             return ()
         return tuple((at[0][0], sum(y for _, y in at) / len(at)) for at in zip(*curves, strict=True))
 
-    series = _run_series(data, mean)
+    series = run_series(data, mean)
     if len(series) < len(data.runs):
         return None
     title = f"general, mean of {len(sources)} sources"
@@ -218,8 +249,18 @@ def _mean_chart(data: ReportData, sources: list[str]) -> Chart | None:
     return Chart(anchor="gap-general-mean", title=title, y_label=LOSS_LABEL, series=series, base=base, unit="loss")
 
 
-def _recorded(metric: str, run: RunData) -> Curve:
-    return run.curves.get(metric, ())
+def _alarm_marks(data: ReportData, chart: Chart) -> tuple[Mark, ...]:
+    """The runs' alarms at their losses, or where there is none (not finite, left out) on the line."""
+    marks = []
+    for line in chart.series:
+        run = data.runs[line.colour]
+        losses = {tokens: loss for tokens, loss in run.curves.get("train/loss", ()) if math.isfinite(loss)}
+        for alarm in alarms_of(run):
+            nearest = min(line.points, key=lambda point: abs(point[0] - alarm.tokens))
+            value = losses.get(alarm.tokens, nearest[1])
+            text = f"{run.name}: {alarm.words} at {alarm.where}"
+            marks.append(Mark(run=line.colour, tokens=alarm.tokens, value=value, text=text))
+    return tuple(marks)
 
 
 def _averaged(metric: str, together: int, run: RunData) -> Curve:
@@ -227,12 +268,3 @@ def _averaged(metric: str, together: int, run: RunData) -> Curve:
     finite = [point for point in run.curves.get(metric, ()) if math.isfinite(point[1])]
     parts = (finite[i : i + together] for i in range(0, len(finite), together))
     return tuple((part[-1][0], sum(value for _, value in part) / len(part)) for part in parts)
-
-
-def _run_series(data: ReportData, curve_of: Callable[[RunData], Curve]) -> tuple[Series, ...]:
-    found = ((index, run, thin(curve_of(run))) for index, run in enumerate(data.runs))
-    return tuple(
-        Series(name=run.name, kind="run", colour=index, run=index, points=points)
-        for index, run, points in found
-        if points
-    )

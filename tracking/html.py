@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+_PALETTE = 6  # colours of runs, and of sources, in the style sheet
+
+
+def run_colour(index: int) -> str:
+    """CSS colour of a run."""
+    return f"var(--run-{index % _PALETTE})"
+
+
+def source_colour(index: int) -> str:
+    """CSS colour of a source."""
+    return f"var(--source-{index % _PALETTE})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,17 @@ def paragraph(text: str, kind: str = "") -> str:
 def details(summary: str, content: str) -> str:
     """A part that is closed at first."""
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def mark_runs(names: Sequence[str], text: str) -> str:
+    """The escaped text with each run's name in its colour. Long names first, so that no part of one is marked."""
+    text = re.sub(r"(\d) (?=[kMGT]\b)", "\\1\u00a0", escape(text))  # a count and its unit stay on one line
+    marks = {f"\0{index}\0": (escape(name), run_colour(index)) for index, name in enumerate(names)}
+    for mark, (name, _) in sorted(marks.items(), key=lambda item: -len(item[1][0])):
+        text = text.replace(name, mark)
+    for mark, (name, colour) in marks.items():
+        text = text.replace(mark, f'<b style="color:{colour}">{name}</b>')
+    return text
 
 
 def _cell(cell: Cell | str) -> Cell:

@@ -11,6 +11,8 @@ from tracking.charts import Chart, gap_charts, share_charts, token_unit, trainin
 from tracking.corpus_plots import write_corpus_plots
 from tracking.plot_style import GRID, INK, SOFT, dress, grid, save, title_and_legend
 from tracking.report_data import ReportData
+from tracking.report_layers import layer_charts
+from tracking.report_tasks import task_charts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +23,8 @@ _MARKERS = "osD^Xp"
 
 
 def write_plots(data: ReportData, folder: Path) -> list[Path]:
-    """Write ``gap-curves.png``, ``shares-seen.png``, ``throughput.png``, ``corpus.png`` and ``scores.png``, as far as the
-    data holds them.
+    """Write ``gap-curves.png``, ``shares-seen.png``, ``throughput.png``, ``layers.png``, ``tasks.png``, ``corpus.png`` and
+    ``scores.png``, as far as the data holds them.
 
     Raises:
         OSError: the folder cannot be written.
@@ -33,6 +35,8 @@ def write_plots(data: ReportData, folder: Path) -> list[Path]:
         ("gap-curves.png", "Held-out loss against the base model", [*leading, *each]),
         ("shares-seen.png", "Share of tokens seen by source (dotted: plan)", share_charts(data)),
         ("throughput.png", "Throughput", throughput),
+        ("layers.png", "How far the layers have moved from the base", layer_charts(data)),
+        ("tasks.png", "Accuracy on tasks", task_charts(data)),
     )
     written = [_write(data, charts, title, folder / name) for name, title, charts in pictures if charts]
     return [*written, *write_corpus_plots(data.funnel, data.score_label, folder)]
@@ -55,7 +59,7 @@ def _draw(axes: Axes, chart: Chart, data: ReportData) -> None:
         few = len(line.points) <= 60 and not line.dashed and line.kind == "run"
         axes.plot(
             [tokens / size for tokens, _ in line.points],
-            [value * (100 if chart.unit == "share" else 1) for _, value in line.points],
+            [value * (100 if chart.unit in ("share", "fraction") else 1) for _, value in line.points],
             color=INK if line.dashed else palette[line.colour % len(palette)],
             linewidth=1.0 if line.dashed else 2.2 if chart.unit == "share" else 1.6,
             linestyle=":" if line.dashed else "-",
@@ -63,17 +67,34 @@ def _draw(axes: Axes, chart: Chart, data: ReportData) -> None:
             markersize=3.2,
             label=f"_{line.name}" if line.dashed else line.name,
         )
+        if line.errors:
+            x, y = [tokens / size for tokens, _ in line.points], [100 * value for _, value in line.points]
+            bars = [100 * error for error in line.errors]
+            axes.errorbar(x, y, bars, fmt="none", ecolor=palette[line.colour % len(palette)], elinewidth=0.8, capsize=2)
     if chart.base is not None:
-        axes.axhline(chart.base, color=SOFT, linewidth=1.1, linestyle=(0, (5, 3)), zorder=1, label="base model")
-    if chart.anchor.startswith("gap-"):
+        axes.axhline(
+            chart.base * (100 if chart.unit == "fraction" else 1),
+            color=SOFT,
+            linewidth=1.1,
+            linestyle=(0, (5, 3)),
+            zorder=1,
+            label=_level(chart),
+        )
+    if chart.anchor.startswith(("gap-", "update-")):
         _widen_start(axes, chart, size)
     elif chart.from_zero:
         axes.set_ylim(bottom=0)
     label = "tokens seen" if size == 1 else f"tokens seen ({unit})"
-    if chart.anchor.startswith("gap-"):
+    if chart.anchor.startswith(("gap-", "update-")):
         label += ", square-root scale"
-    dress(axes, chart.title, label, "share of tokens seen, %" if chart.unit == "share" else chart.y_label)
+    percent = ", %" if chart.unit in ("share", "fraction") else ""
+    dress(axes, chart.title, label, chart.y_label + percent)
     axes.grid(color=GRID, linewidth=0.8)
+
+
+def _level(chart: Chart) -> str:
+    """The label of the level line."""
+    return "base model" if chart.base_label == "base" else chart.base_label
 
 
 def _widen_start(axes: Axes, chart: Chart, size: int) -> None:

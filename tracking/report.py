@@ -16,6 +16,8 @@ from tracking.charts import gap_charts, score_histograms, share_charts, to_json,
 from tracking.curation import SourceFunnel
 from tracking.report_corpus import corpus
 from tracking.report_data import ReportData
+from tracking.report_layers import layer_charts, layers
+from tracking.report_tasks import task_charts, tasks
 
 _ASSETS = Path(__file__).parent / "assets"
 
@@ -36,13 +38,16 @@ def render_report(data: ReportData) -> str:
     """The report as HTML text."""
     leading, each = gap_charts(data)
     shares, training = share_charts(data), training_charts(data)
+    answers, updates = task_charts(data), layer_charts(data)
     histograms = score_histograms(data.funnel, data.score_label)
     size, unit = token_unit(data)
     body = (
         sections.result(data),
         sections.comparison(data),
         sections.curves(data, leading, each),
+        tasks(data, answers),
         sections.shares(data, shares),
+        layers(data, updates),
         sections.training(data, training),
         corpus(data.funnel, histograms),
         sections.plans(data),
@@ -52,7 +57,7 @@ def render_report(data: ReportData) -> str:
     )
     charts = {
         "unit": {"size": size, "name": unit},
-        "charts": [to_json(chart) for chart in (*leading, *each, *shares, *training)],
+        "charts": [to_json(chart) for chart in (*leading, *each, *answers, *shares, *updates, *training)],
         "histograms": [asdict(histogram) for histogram in histograms],
     }
     return _page(data.title, data.created, "".join(body), charts)

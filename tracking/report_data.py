@@ -89,6 +89,41 @@ class RunData:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PairedDifference:
+    """Accuracy minus another model's on the same items, as fractions of 1, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskScore:
+    """Accuracy on a task, or a group's mean, as fractions of 1."""
+
+    name: str
+    group: bool
+    items: int
+    accuracy: float
+    stderr: float | None
+    difference: PairedDifference | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskResults:
+    """What one evaluation found of one model."""
+
+    model: str
+    """As it shall be printed."""
+    run: str = ""
+    """Name of the run whose model it is; empty: no run's."""
+    against: str = ""
+    """The model that the differences are taken from, as it shall be printed; empty: there are none."""
+    scores: tuple[TaskScore, ...]
+    """Groups, then tasks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportData:
     """All of a report."""
 
@@ -99,6 +134,7 @@ class ReportData:
     """The resolved recipe, YAML."""
     base: BaseModel
     runs: tuple[RunData, ...]
+    tasks: tuple[TaskResults, ...] = ()
     funnel: tuple[SourceFunnel, ...] = ()
     score_label: str = "quality score"
     """What the histograms of scores count in."""

@@ -9,12 +9,10 @@ from html import escape
 from tracking.charts import Chart, share_sources
 from tracking.figures import NONE, change, count, duration, exact, loss, percent
 from tracking.findings import base_loss, caveats, final_loss, findings, mean_base, mean_final
-from tracking.html import Cell, details, paragraph, section, table
+from tracking.html import Cell, details, mark_runs, paragraph, run_colour, section, source_colour, table
 from tracking.redact import redact
+from tracking.report_alarms import alarm_list, last_value
 from tracking.report_data import Gap, ReportData, RunData
-
-PALETTE = 6
-"""Colours of runs, and of sources, in the style sheet."""
 
 _DEFINITIONS = (
     (
@@ -39,19 +37,9 @@ _CITATION = (
 )
 
 
-def run_colour(index: int) -> str:
-    """CSS colour of a run."""
-    return f"var(--run-{index % PALETTE})"
-
-
-def source_colour(index: int) -> str:
-    """CSS colour of a source."""
-    return f"var(--source-{index % PALETTE})"
-
-
 def result(data: ReportData) -> str:
     """Three sentences with numbers, and what they cannot say."""
-    sentences = "".join(f"<p>{_mark_runs(data, sentence)}</p>" for sentence in findings(data))
+    sentences = "".join(f"<p>{mark_runs([run.name for run in data.runs], sentence)}</p>" for sentence in findings(data))
     if not sentences:
         sentences = paragraph("There is no finished run with held-out losses yet.")
     doubts = " ".join(caveats(data))
@@ -149,8 +137,8 @@ def curves(data: ReportData, leading: Sequence[Chart], each: Sequence[Chart]) ->
         "Gap curves",
         paragraph(note, "note"),
         controls,
-        _grid(leading),
-        _grid(each),
+        grid(leading),
+        grid(each),
         _gap_table(data),
     )
 
@@ -181,25 +169,32 @@ def shares(data: ReportData, charts: Sequence[Chart]) -> str:
         "percentage points."
     )
     key = f'<div class="controls"><div class="keys">{keys}</div></div>' if charts else ""
-    return section("shares", "Shares seen", paragraph(note, "note"), key, _grid(charts), table(head, rows, groups))
+    return section("shares", "Shares seen", paragraph(note, "note"), key, grid(charts), table(head, rows, groups))
 
 
 def training(data: ReportData, charts: Sequence[Chart]) -> str:
-    """Throughput and the optimiser's curves."""
+    """Throughput, the optimiser's curves, and alarms."""
     if not charts:
         return ""
-    rows: list[list[Cell | str]] = [
-        [
+    head = ["run", "tokens", "time", "tokens per second", "MFU"]
+    waits = any(run.curves.get("train/data_wait") for run in data.runs)
+    returns = any(run.curves.get("train/rollbacks") or run.curves.get("train/skipped_steps") for run in data.runs)
+    head += ["waiting for data"] * waits + ["went back", "steps left out"] * returns
+    rows: list[list[Cell | str]] = []
+    for index, run in enumerate(data.runs):
+        row: list[Cell | str] = [
             Cell(run.name, swatch=run_colour(index)),
             exact(run.totals.tokens),
             duration(run.totals.seconds),
             f"{run.totals.tokens_per_second:,.0f}",
             percent(run.totals.mfu),
         ]
-        for index, run in enumerate(data.runs)
-    ]
-    head = ["run", "tokens", "time", "tokens per second", "MFU"]
-    return section("training", "Throughput and training", _grid(charts), table(head, rows))
+        row += [_mean_share(run, "train/data_wait")] * waits
+        row += [exact(last_value(run, f"train/{name}")) for name in ("rollbacks", "skipped_steps") if returns]
+        rows.append(row)
+    marked = any(chart.marks for chart in charts)
+    key = '<div class="controls"><span class="key"><i class="alarm"></i>alarm</span></div>' if marked else ""
+    return section("training", "Throughput and training", key, grid(charts), table(head, rows), alarm_list(data.runs))
 
 
 def plans(data: ReportData) -> str:
@@ -283,6 +278,11 @@ def _side_by_side(data: ReportData, values: Callable[[RunData], dict[str, str]])
     return table(head, rows, words=True)
 
 
+def _mean_share(run: RunData, metric: str) -> str:
+    values = [value for _, value in run.curves.get(metric, ()) if math.isfinite(value)]
+    return percent(sum(values) / len(values)) if values else NONE
+
+
 def _run_list(data: ReportData) -> str:
     items = "".join(
         f'<dt><i class="swatch" style="background:{run_colour(index)}"></i>{escape(run.name)}</dt>'
@@ -293,7 +293,8 @@ def _run_list(data: ReportData) -> str:
     return f'<dl class="runs">{items}</dl>' if items else ""
 
 
-def _grid(charts: Sequence[Chart]) -> str:
+def grid(charts: Sequence[Chart]) -> str:
+    """Places for the charts, with their titles and units."""
     kind = "three" if len(charts) % 3 == 0 else "two"
     figures = "".join(
         f"<figure><figcaption><b>{escape(chart.title)}</b><span>{escape(chart.y_label)}{_base_note(chart)}</span></figcaption>"
@@ -305,18 +306,11 @@ def _grid(charts: Sequence[Chart]) -> str:
 
 
 def _base_note(chart: Chart) -> str:
-    return "" if chart.base is None else f" (base {loss(chart.base)})"
-
-
-def _mark_runs(data: ReportData, sentence: str) -> str:
-    """The escaped sentence with each run's name in its colour. Long names first, so that no part of one is marked."""
-    text = escape(sentence)
-    marks = {f"\0{index}\0": (escape(run.name), run_colour(index)) for index, run in enumerate(data.runs)}
-    for mark, (name, _) in sorted(marks.items(), key=lambda item: -len(item[1][0])):
-        text = text.replace(name, mark)
-    for mark, (name, colour) in marks.items():
-        text = text.replace(mark, f'<b style="color:{colour}">{name}</b>')
-    return text
+    if chart.base is None:
+        return ""
+    if chart.base_label != "base":
+        return f" (dashed: {escape(chart.base_label)})"
+    return f" (base {percent(chart.base) if chart.unit == 'fraction' else loss(chart.base)})"
 
 
 def _deepest(run: RunData) -> tuple[str, Gap] | None:

@@ -7,7 +7,17 @@ import math
 from typing import Any
 
 from tracking.curation import read_funnel
-from tracking.report_data import BaseModel, Curve, Gap, ReportData, RunData, Totals
+from tracking.report_data import (
+    BaseModel,
+    Curve,
+    Gap,
+    PairedDifference,
+    ReportData,
+    RunData,
+    TaskResults,
+    TaskScore,
+    Totals,
+)
 
 BASE = {"medical": 4.262, "wikipedia": 3.871, "documentation": 3.604, "code": 2.918}
 TOKENS = 2_097_152
@@ -41,6 +51,7 @@ def sample_report(runs: int = 3) -> ReportData:
             note="5-gram KenLM baseline: 2.31 bits per byte on wikipedia",
         ),
         runs=made[:runs],
+        tasks=(sample_tasks("base model", "", 0.0), *(sample_tasks(run.name, run.name, 0.02) for run in made[:runs])),
         funnel=read_funnel(sample_funnel()),
         score_label="quality score, nats",
         versions={
@@ -52,6 +63,25 @@ def sample_report(runs: int = 3) -> ReportData:
         },
         seed=7,
     )
+
+
+def sample_tasks(model: str, run: str, gain: float) -> TaskResults:
+    """What a model answered: one group of two tasks; the second gains nothing."""
+    known = (("medical", True, 1_500, 1.0), ("medqa_4options", False, 1_000, 2.0), ("pubmedqa", False, 500, 0.0))
+    scores = [
+        TaskScore(
+            name=name,
+            group=group,
+            items=items,
+            accuracy=0.31 + factor * gain,
+            stderr=0.4 / math.sqrt(items),
+            difference=PairedDifference(value=factor * gain, low=factor * gain - 0.011, high=factor * gain + 0.012)
+            if run
+            else None,
+        )
+        for name, group, items, factor in known
+    ]
+    return TaskResults(model=model, run=run, against="base model" if run else "", scores=tuple(scores))
 
 
 def sample_funnel() -> dict[str, Any]:
@@ -146,6 +176,11 @@ def _run(
     curves["train/learning_rate"] = tuple(
         (t, 3e-4 * min(1, t / 2e5) * (1 + math.cos(3 * t / TOKENS)) / 2) for t in steps
     )
+    curves["train/data_wait"] = tuple((t, 0.004) for t in steps)
+    curves |= _layer_curves(marks[1:], wave) | _task_curves(gain)
+    if wave == 1:
+        curves["alarm/loss_spike"] = ((STEP * 200, 2.72), (STEP * 300, 1.9))
+        curves["train/rollbacks"], curves["train/skipped_steps"] = ((STEP * 200, 1.0),), ((STEP * 200, 3.0),)
     for source, share in shares.items():
         curves[f"train/share/{source}"] = tuple(
             (t, share + 0.04 * math.cos(t * wave) * (STEP / t) * (len(shares) > 1)) for t in steps
@@ -169,6 +204,30 @@ def _run(
         totals=Totals(tokens=TOKENS, seconds=806.0 + 9 * wave, tokens_per_second=TOKENS / (806 + 9 * wave), mfu=0.412),
         run_id=f"{wave}" * 32,
     )
+
+
+def _layer_curves(marks: list[int], wave: int) -> dict[str, Curve]:
+    """Twelve layers; the lowest ones move ahead, least so in the third run."""
+    moved = {
+        i: tuple((t, 0.02 * math.sqrt(t / TOKENS) * (1 + 0.5 / wave * (1 - i / 6))) for t in marks) for i in range(12)
+    }
+    bottom, top = (
+        tuple((t, sum(moved[i][at][1] for i in layers) / 5) for at, t in enumerate(marks))
+        for layers in (range(5), range(7, 12))
+    )
+    ratio = tuple((t, low / high * (1 + 0.2 / (1 + t / STEP))) for (t, low), (_, high) in zip(bottom, top, strict=True))
+    ends = {"update/bottom": bottom, "update/top": top, "update/ratio": ratio}
+    return {f"update/layer_{i}": curve for i, curve in moved.items()} | ends
+
+
+def _task_curves(gain: float) -> dict[str, Curve]:
+    """A group and a task at five checkpoints."""
+    at = range(0, TOKENS + 1, TOKENS // 4)
+    curves: dict[str, Curve] = {}
+    for name, share in (("medical", 0.1), ("pubmedqa", 0.05)):
+        curves[f"task/{name}/accuracy"] = tuple((t, 0.31 + share * gain * t / TOKENS) for t in at)
+        curves[f"task/{name}/accuracy_stderr"] = tuple((t, 0.012) for t in at)
+    return curves
 
 
 def _noise(t: int) -> float:

@@ -18,7 +18,10 @@ from tracking.charts import gap_charts, share_charts, token_unit, training_chart
 from tracking.findings import caveats, findings
 from tracking.plots import write_plots
 from tracking.report import render_report, write_report
+from tracking.report_alarms import alarm_list
 from tracking.report_data import BaseModel, ReportData, RunData, Totals, thin
+from tracking.report_layers import layer_charts, layer_sentence
+from tracking.report_tasks import task_charts
 
 CHROMIUM = Path("/usr/bin/chromium")
 EMPTY = ReportData(title="t", created="now", recipe="", base=BaseModel(name="b"), runs=())
@@ -81,7 +84,9 @@ def test_the_page_has_every_section(html: str) -> None:
         "Demo: medical text into a tiny Llama",
         "Runs",
         "Gap curves",
+        "Tasks",
         "Shares seen",
+        "Layers",
         "Throughput and training",
         "Corpus",
         "Plans",
@@ -183,6 +188,63 @@ def test_charts_put_domain_and_general_first() -> None:
     assert token_unit(data) == (10**6, "millions")
 
 
+def test_layers_are_told_in_words() -> None:
+    data = sample_report()
+    assert [chart.title for chart in layer_charts(data)] == [
+        "Lowest 5 layers",
+        "Highest 5 layers",
+        "Ratio, lowest to highest",
+    ]
+    first, _, last = (layer_sentence(run) for run in data.runs)
+    assert first == (
+        "In everything-once the lowest layers had moved 1.96 times as far as the highest after 4.10 k tokens and 1.78 "
+        "times by the end, nearer to even."
+    )
+    assert last.startswith("In full-recipe")
+    still = replace(data.runs[0], curves={"update/top": ((512, 0.0),), "update/bottom": ((512, 0.1),)})
+    assert layer_sentence(still) == "" and len(layer_charts(replace(data, runs=(still,)))) == 2
+
+
+def test_alarms_are_marked_and_told() -> None:
+    data, name = sample_report(), '<b style="color:var(--run-0)">everything-once</b>'
+    assert alarm_list(data.runs) == (
+        '<h3>Alarms</h3><ul class="alarms">'
+        f"<li>{name}: loss spike at 819\u00a0k tokens (2.7\u00d7 the expected), 1.23\u00a0M tokens (1.9\u00d7 the expected).</li>"
+        f"<li>{name} went back to a checkpoint once and left out the batches of 3 steps.</li></ul>"
+    )
+    assert alarm_list(data.runs[1:]) == ""
+    marks = next(chart for chart in training_charts(data) if chart.anchor == "train-loss").marks
+    losses = dict(data.runs[0].curves["train/loss"])
+    assert [(mark.run, mark.tokens, mark.value) for mark in marks] == [
+        (0, tokens, losses[tokens]) for tokens in (819_200, 1_228_800)
+    ]
+
+
+def test_an_alarm_on_a_loss_that_is_not_finite_stands_on_the_line() -> None:
+    data = sample_report(1)
+    broken = {
+        "train/loss": ((512, 3.0), (1024, float("nan")), (1536, 2.9)),
+        "alarm/not_finite": ((1024, 1.0),),
+    }
+    data = replace(data, runs=(replace(data.runs[0], curves=broken),))
+    (mark,) = training_charts(data)[0].marks
+    assert mark.value == 3.0
+    assert mark.text == "everything-once: loss or gradients not finite at 1.02 k tokens"
+
+
+def test_task_differences_are_bold_only_where_they_are_clear(html: str) -> None:
+    assert "<td><b>31.0</b> <small>\u00b1 1.0</small></td>" in html  # the group of the base
+    assert "<td><b>+4.0</b> <small>+2.9 to +5.2</small></td>" in html
+    assert "<td>0.0 <small>\u22121.1 to +1.2</small></td>" in html
+
+
+def test_task_curves_begin_at_the_base_with_their_errors() -> None:
+    charts = task_charts(sample_report())
+    assert [chart.title for chart in charts] == ["medical", "pubmedqa"]
+    assert charts[0].base == 0.31
+    assert {error for line in charts[0].series for error in line.errors} == {0.012}
+
+
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3_000), st.integers(10, 500))
 def test_thinning_keeps_ends_and_extremes(values: list[float], limit: int) -> None:
     curve = tuple((index * 7, value) for index, value in enumerate(values))
@@ -232,6 +294,8 @@ def test_plots(tmp_path: Path) -> None:
         "gap-curves.png",
         "shares-seen.png",
         "throughput.png",
+        "layers.png",
+        "tasks.png",
         "corpus.png",
         "scores.png",
     ]
@@ -250,5 +314,6 @@ def test_a_browser_draws_it(tmp_path: Path, width: int) -> None:
     assert 'data-drawn="true"' in done.stdout[:300]
     data = sample_report()
     charts = [*gap_charts(data)[0], *gap_charts(data)[1], *share_charts(data), *training_charts(data)]
+    charts += [*task_charts(data), *layer_charts(data)]
     assert done.stdout.count('class="xaxislayer-above"') == len(charts) + 2  # two histograms of scores
     assert "tokens seen (millions), square-root scale" in done.stdout

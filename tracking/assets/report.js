@@ -10,7 +10,8 @@
   let scale = "sqrt";
 
   // The log axis starts at zero: log(1 + t / first), where first is the earliest measurement after the start.
-  const heldout = page.charts.filter((chart) => chart.anchor.startsWith("gap-"));
+  const early = (chart) => chart.anchor.startsWith("gap-") || chart.anchor.startsWith("update-"); // measured as densely
+  const heldout = page.charts.filter(early);
   const starts = heldout.flatMap((chart) => chart.series.flatMap((line) => line.x.filter((x) => x > 0)));
   const first = starts.length ? Math.min(...starts) : 1;
   const forward = {
@@ -55,14 +56,16 @@
   function draw(chart) {
     const element = document.getElementById(chart.anchor);
     if (!element) return;
-    const how = chart.anchor.startsWith("gap-") ? scale : "linear";
+    const how = early(chart) ? scale : "linear";
     const map = forward[how];
     const most = Math.max(1, ...chart.series.map((line) => line.x[line.x.length - 1]));
-    const format = { share: ".1%", rate: ",.0f", loss: ".3f", small: ".2~e", plain: ".3~g" }[chart.unit];
+    const format = { share: ".1%", fraction: ".2~%", rate: ",.0f", loss: ".3f", small: ".2~e", plain: ".3~g" }[chart.unit];
+    // Error bars of several runs stand side by side.
+    const aside = (line) => line.errors.length ? (chart.series.indexOf(line) - (chart.series.length - 1) / 2) * 0.008 * map(most) : 0;
     const traces = chart.series.filter((line) => !hidden.has(line.run)).map((line) => {
       const few = line.x.length <= 60 && !line.dashed;
       return {
-        x: line.x.map(map), y: line.y, customdata: line.x.map(tokens), name: line.name, type: "scatter",
+        x: line.x.map((x) => map(x) + aside(line)), y: line.y, customdata: line.x.map(tokens), name: line.name, type: "scatter",
         mode: few ? "lines+markers" : "lines",
         line: {
           color: colour(line.dashed ? "--ink" : `--${line.kind}-${line.colour % 6}`),
@@ -70,6 +73,7 @@
           dash: line.dashed ? "dot" : line.kind === "run" ? DASHES[line.colour % 6] : "solid",
         },
         marker: { size: few && line.x.length > 25 ? 4 : 5.5, symbol: SYMBOLS[line.kind === "run" ? line.colour % 6 : 0] },
+        error_y: { type: "data", array: line.errors, visible: line.errors.length > 0, thickness: 1.2, width: 3 },
         hoverinfo: line.dashed ? "skip" : "all",
         hovertemplate: line.dashed ? null : `${line.name}: %{y:${format}}<br>at %{customdata}<extra></extra>`,
       };
@@ -78,6 +82,13 @@
       traces.unshift({
         x: [0, 1.02 * map(most)], y: [chart.base, chart.base], type: "scatter", mode: "lines", hoverinfo: "skip",
         line: { color: colour("--soft"), width: 1.3, dash: "dash" },
+      });
+    const marks = chart.marks.filter((mark) => !hidden.has(mark.run));
+    if (marks.length)
+      traces.push({
+        x: marks.map((mark) => map(mark.tokens)), y: marks.map((mark) => mark.value), text: marks.map((mark) => mark.text),
+        type: "scatter", mode: "markers", hovertemplate: "%{text}<extra></extra>",
+        marker: { symbol: "x-thin", size: 9, line: { width: 2.4, color: colour("--alarm") } },
       });
     const values = traces.flatMap((trace) => trace.y);
     const digits = Math.max(...values) - Math.min(...values) < 0.1 ? ".3f" : ".2f";
@@ -99,7 +110,7 @@
       },
       yaxis: {
         ...axis, nticks: 6, rangemode: chart.from_zero ? "tozero" : "normal",
-        tickformat: { share: ".0%", rate: ",.2~s", loss: digits, small: "", plain: "" }[chart.unit], exponentformat: "e",
+        tickformat: { share: ".0%", fraction: ".2~%", rate: ",.2~s", loss: digits, small: "", plain: "" }[chart.unit], exponentformat: "e",
       },
     };
     Plotly.react(element, traces, layout, { responsive: true, displayModeBar: false, doubleClick: "reset" });
