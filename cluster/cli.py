@@ -141,6 +141,29 @@ def evaluate(
 
 
 @app.command()
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or a run's name.")],
+    step: Annotated[
+        int | None, typer.Option(min=0, help="The checkpoint of this step; absent: the final model, else the newest.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="Folder to write to; absent: exports/ in the run's folder.")] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None, typer.Option(help="Type of the weights; absent: as trained.")
+    ] = None,
+    register: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Also register it in MLflow's model registry.")
+    ] = None,
+) -> None:
+    """Write a run's model as a Hugging Face folder with a model card.
+
+    Example: steady export full-recipe --step 200 --dtype bfloat16 --register medical-model
+    """
+    from cluster.export import export_run
+
+    export_run(run, step=step, to=to, dtype=dtype, register=register)
+
+
+@app.command()
 def report(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """Write the HTML report and the plots of the finished runs and log them to MLflow."""
     from cluster.commands import report_recipe

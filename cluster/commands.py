@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.console import RunProgress, console, duration, show_plan, show_results
+from cluster.export import write_final_card
 from cluster.memory_view import show_memory
 from cluster.recipe import Recipe
 from cluster.reporting import build_report, write_reports
@@ -89,6 +90,7 @@ def _train_one(plan: Planned, job: Job, tracker: Tracker, parent: RunLog, store:
         outcome = run_job(job, log, progress.take, use_gpu=use_gpu)
         finished = summarise(plan.name, outcome, read_history(folder))
         log.log(gap_record(finished))
+        write_final_card(folder, job, store)
     return finished
 
 
