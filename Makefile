@@ -26,6 +26,10 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(ONLY)
 
+# Runs killed at random (20 kills, about 20 minutes): each must end with the losses and weights of the run left alone.
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.soak $(ARGS)
+
 # The recipe reference, from the docstrings of the configuration.
 docs: $(VENV)/.demo
 	$(BIN)/python -m docs.build

@@ -18,6 +18,7 @@ import ray
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ground.errors import UserError
 from training.config import TrainingConfig
@@ -56,7 +57,9 @@ def launch(
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _HEALTH_CHECK_SECONDS)
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(job.training.watchdog_s)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
-    mailbox = Mailbox.remote()  # type: ignore[attr-defined]  # added by ray.remote
+    # On the driver's own node: it must not be lost with a worker's.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    mailbox = Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]  # added by ray.remote
     trainer = TorchTrainer(
         work,
         train_loop_config={"job": job.model_dump(mode="json"), "mailbox": mailbox, "gpu": use_gpu},
