@@ -48,7 +48,7 @@ def _show(load: Load, names: list[str], gpu: str | None, capacity: float | None)
     training = load.training
     console.print(
         f"[bold]Memory[/bold] of each GPU, estimated in GB{' for ' + ', '.join(names) if names else ''}: "
-        f"{training.workers} worker(s), {'bf16' if load.half else 'fp32'}, micro_batch {training.micro_batch} x "
+        f"{training.workers} worker(s), {_precision(load)}, micro_batch {training.micro_batch} x "
         f"{training.sequence_length:,} tokens, activation checkpointing {'on' if training.activation_checkpointing else 'off'}"
     )
     table = Table()
@@ -67,6 +67,12 @@ def _show(load: Load, names: list[str], gpu: str | None, capacity: float | None)
         console.print("  memory of the GPU is not known here: name its type, training.gpu=H100, to see what fits")
     elif line := advice(load, capacity):
         console.print(f"  [bold]ZeRO {training.zero_stage} does not fit {gpu or 'the GPU'}[/bold]: {line}")
+
+
+def _precision(load: Load) -> str:
+    if not load.half:
+        return "fp32"
+    return "fp16" if load.training.precision == "fp16" else "bf16"
 
 
 def _row(load: Load, capacity: float | None) -> list[str]:

@@ -107,6 +107,9 @@ class TrainingConfig(Section):
     chosen before the run starts, and a run goes on with the number that it began with, since rounding depends on it."""
     workers: Positive = 1
     """Ray Train workers (one GPU each, or CPU cores)."""
+    min_workers: Positive | None = None
+    """Fewest workers to go on with when machines are lost and no others come; absent: ``workers``. The batch must divide by
+    every number between."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """``auto`` takes GPUs when the cluster has enough of them."""
     gpu: str | None = None
@@ -185,11 +188,14 @@ class TrainingConfig(Section):
             raise ValueError(
                 f"global_batch_tokens ({self.global_batch_tokens}) is no multiple of sequence_length ({self.sequence_length})"
             )
-        if self.batch_sequences % (self.workers * (self.micro_batch or 1)):
-            rows = f" x micro_batch {self.micro_batch}" if self.micro_batch else ""
-            raise ValueError(
-                f"a global batch has {self.batch_sequences} sequences, which {self.workers} workers{rows} do not divide"
-            )
+        if self.fewest_workers > self.workers:
+            raise ValueError(f"min_workers ({self.min_workers}) is more than workers ({self.workers})")
+        for workers in range(self.fewest_workers, self.workers + 1):
+            if self.batch_sequences % (workers * (self.micro_batch or 1)):
+                rows = f" x micro_batch {self.micro_batch}" if self.micro_batch else ""
+                raise ValueError(
+                    f"a global batch has {self.batch_sequences} sequences, which {workers} workers{rows} do not divide"
+                )
         return self
 
     @model_validator(mode="after")
@@ -202,6 +208,11 @@ class TrainingConfig(Section):
             # DeepSpeed's optimiser of stage 0 unscales with the new scale at the step where it grows.
             raise ValueError("precision: fp16 needs zero_stage 1 or higher")
         return self
+
+    @property
+    def fewest_workers(self) -> int:
+        """Workers that a run needs at least."""
+        return self.workers if self.min_workers is None else self.min_workers
 
     @property
     def batch_sequences(self) -> int:

@@ -56,6 +56,8 @@ class Job(Section):
     """Digest of a local base's files."""
     training: TrainingConfig
     evaluation: EvaluationConfig
+    allowed_digests: tuple[str, ...] = ()
+    """Digests of the settings that the run had before its user allowed a change: its checkpoints may bear them."""
 
     def build_plan(self, store: TokenStore) -> Plan:
         """The run's plan over its store."""
@@ -69,7 +71,9 @@ class Job(Section):
 
     def identity(self) -> dict[str, Any]:
         """What determines the run's numbers, as plain values."""
-        identity = self.model_dump(mode="json", exclude={"folder": True, "store": True, **_INCIDENTAL})
+        identity = self.model_dump(
+            mode="json", exclude={"folder": True, "store": True, "allowed_digests": True, **_INCIDENTAL}
+        )
         if self.base_digest:
             identity["model"]["base"] = self.base_digest  # the same base elsewhere is the same run
         return identity
@@ -77,6 +81,10 @@ class Job(Section):
     def digest(self) -> str:
         """Digest of the identity."""
         return digest_bytes(canonical_json(self.identity()))
+
+    def accepts(self, digest: str) -> bool:
+        """Whether the run may go on from a checkpoint of a job with this digest."""
+        return digest == self.digest() or digest in self.allowed_digests
 
 
 class Reporter(Protocol):

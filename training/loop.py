@@ -20,7 +20,7 @@ from training.checkpoint import read_records
 from training.checkpoint_loader import load_checkpoint
 from training.config import AlarmConfig
 from training.control import Control, Request, Stopped
-from training.engine import gradient_norm, set_learning_rate
+from training.engine import gradient_norm, set_learning_rate, skipped_is_fatal
 from training.evaluation import evaluation_steps
 from training.export import export_model
 from training.job import Job, Outcome, Record, Reporter
@@ -130,8 +130,8 @@ class _Loop:
         elapsed = time.perf_counter() - started
         self._seconds += elapsed
         self._parts.speed.add(elapsed)
-        skipped = self._engine.skipped_steps > self._skipped_updates
-        if skipped or not math.isfinite(mean):
+        skipped, self._skipped_updates = self._engine.skipped_steps > self._skipped_updates, self._engine.skipped_steps
+        if (skipped and skipped_is_fatal(self._engine)) or not math.isfinite(mean):
             # DeepSpeed skips an update whose gradients are not finite and goes on: nothing would be learned any more.
             self._report({"alarm/not_finite": 1.0})
             found = "the gradients are not finite" if math.isfinite(mean) else f"the loss is {mean}"

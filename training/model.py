@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from ground.errors import UserError
+from training.chunked_loss import chunks_loss
 from training.config import Architecture, ModelConfig
 from training.feed import Rows
 
@@ -106,11 +107,15 @@ def causal_loss(
         positions: int64 [rows, L], beginning anew at 0 with each document: then no document sees another. Its first
             token is still predicted, from the end of the one before.
     """
-    logits = _logits(model, tokens, positions)
     # Shifting the targets instead of the logits avoids a copy of the largest tensor of the step.
     labels = torch.cat([tokens[:, 1:], tokens.new_full((len(tokens), 1), IGNORED)], dim=1)
     if targets is not None:
         labels[:, :-1].masked_fill_(~targets[:, 1:], IGNORED)
+    if chunks_loss(model):
+        losses: torch.Tensor = model(**_inputs(model, tokens, positions), labels=labels.flatten())
+        whole = losses if reduction == "none" else losses.sum()
+        return whole / (labels != IGNORED).sum() if reduction == "mean" else whole
+    logits = _logits(model, tokens, positions)
     return functional.cross_entropy(
         logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction=reduction
     )
@@ -127,7 +132,12 @@ def training_loss(model: nn.Module, rows: Rows, target_weight: float | None) -> 
 
 
 def _logits(model: nn.Module, tokens: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
-    """Logits [rows, L, vocabulary], or [1, rows * L, vocabulary] where flash attention tells documents apart.
+    """Logits [rows, L, vocabulary], or [1, rows * L, vocabulary] where flash attention tells documents apart."""
+    return model(**_inputs(model, tokens, positions)).logits  # type: ignore[no-any-return]
+
+
+def _inputs(model: nn.Module, tokens: torch.Tensor, positions: torch.Tensor | None) -> dict[str, Any]:
+    """What the model is called with.
 
     Given positions that begin anew, no attention mask and no cache, transformers masks other documents by itself: a
     block-diagonal mask for SDPA and eager attention (``masking_utils.find_packed_sequence_indices``), lengths for flash
@@ -135,10 +145,10 @@ def _logits(model: nn.Module, tokens: torch.Tensor, positions: torch.Tensor | No
     documents see each other in silence in a larger one; joined, the rows are just more documents.
     """
     if positions is None:
-        return model(input_ids=tokens).logits  # type: ignore[no-any-return]
+        return {"input_ids": tokens}
     if "flash" in _attention(model):
         tokens, positions = tokens.reshape(1, -1), positions.reshape(1, -1)
-    return model(input_ids=tokens, position_ids=positions, use_cache=False).logits  # type: ignore[no-any-return]
+    return {"input_ids": tokens, "position_ids": positions, "use_cache": False}
 
 
 def _attention(model: Any) -> str:

@@ -22,7 +22,12 @@ from training.config import ScheduleConfig, TrainingConfig
         ({"zero_stage": 4}, "less than or equal to 3"),
         ({"learning_rate": 0}, "greater than 0"),
         ({"gradient_clip": -1}, "greater than 0"),
-        ({"precision": "fp16"}, "'auto', 'fp32' or 'bf16'"),
+        ({"workers": 3, "micro_batch": "auto"}, "512 sequences, which 3 workers do not divide"),
+        ({"micro_batch": "most"}, "valid integer"),
+        ({"precision": "fp8"}, "'auto', 'fp32', 'bf16' or 'fp16'"),
+        ({"precision": "fp16", "zero_stage": 0}, "fp16 needs zero_stage 1"),
+        ({"offload": "optimizer", "zero_stage": 0}, "optimizer needs zero_stage 1"),
+        ({"offload": "parameters", "zero_stage": 2}, "parameters needs zero_stage 3"),
         ({"lr": 1}, "extra_forbidden"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.distributed._tools.mem_tracker import MemTracker
 
+import training.chunked_loss as chunked_loss
 import training.engine as engine_module
 from ground.errors import UserError
 from tests.helpers.runs import ensure_process_group
@@ -25,6 +27,8 @@ from training.memory import (
     activation_bytes,
     advice,
     block_bytes,
+    choose_micro_batch,
+    chunks_logits,
     gpu_bytes,
     largest_micro_batch,
     logit_bytes,
@@ -111,7 +115,7 @@ def test_the_peak_of_a_forward_and_backward_pass(words: int, half: bool, checkpo
     )
     found = memory(Load(shape, words, training, half))
     beside = found.activations + found.logits
-    unchanging = found.weights + found.gradients
+    unchanging = 2 * found.weights  # without DeepSpeed gradients are as wide as weights
     assert beside == pytest.approx(measured - unchanging, rel=0.15)
 
 
@@ -154,9 +158,9 @@ def test_states_are_those_that_deepspeed_holds(stage: int, precision: str, monke
 
 
 def test_states_by_hand() -> None:
-    """Rajbhandari et al. (2020), figure 1: (2 + 2 + 12) P, then a 64th of 12 P, of 14 P, of all."""
+    """Rajbhandari et al. (2020), figure 1, with gradients in fp32: (2 + 4 + 12) P, then a 64th of 12 P, of 16 P, of all."""
     parameters = parameter_count(LLAMA_3_8B, 128_256)
-    factors = {0: 16, 1: 4 + 12 / 64, 2: 2 + 14 / 64, 3: 16 / 64}
+    factors = {0: 18, 1: 6 + 12 / 64, 2: 2 + 16 / 64, 3: 18 / 64}
     for stage, factor in factors.items():
         load = llama(64, zero_stage=stage, global_batch_tokens=64 * 2048)
         assert memory(load).states == pytest.approx(factor * parameters, rel=1e-6)
@@ -185,9 +189,65 @@ def test_parts_sum_to_the_total() -> None:
     assert found.total == pytest.approx(parts + found.overhead)
 
 
-def test_accumulating_doubles_the_gradients_of_stage_2() -> None:
-    once, twice = llama(48, zero_stage=2, micro_batch=2), llama(48, zero_stage=2, micro_batch=1)
+def test_accumulating_doubles_the_gradients_of_stage_2_in_fp32() -> None:
+    once, twice = (replace(llama(48, zero_stage=2, micro_batch=size), half=False) for size in (2, 1))
     assert memory(twice).gradients == 2 * memory(once).gradients
+
+
+def test_what_is_offloaded_is_not_on_the_gpu() -> None:
+    kept, states, all_of_it = (memory(llama(zero_stage=3, offload=o)) for o in ("none", "optimizer", "parameters"))
+    assert kept.total - states.total >= kept.optimizer > 0 == states.optimizer == all_of_it.optimizer
+    assert states.total - all_of_it.total == kept.weights > 0
+
+
+@pytest.mark.parametrize("rows", [4, 16])
+def test_a_chunked_loss_needs_memory_for_its_chunks(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peak of a pass is measured; without chunks the logits would take 4 and 16 times as much."""
+    words, length, shape = 8192, 64, SHAPES[0].model_copy(update={"layers": 1})
+    monkeypatch.setattr(chunked_loss, "CHUNK_ELEMENTS", words * length)
+    model = real_model(shape, half=False, checkpointing=False, words=words)
+    chunked_loss.chunk_loss(model)
+    tokens = torch.randint(0, words, (rows, length))
+    causal_loss(model, tokens).backward()
+    tracker = MemTracker()
+    tracker.track_external(model)
+    with tracker:
+        causal_loss(model, tokens).backward()
+    measured = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
+    training = TrainingConfig(
+        sequence_length=length, global_batch_tokens=rows * length, micro_batch=rows, zero_stage=0, loss="chunked"
+    )
+    found = memory(Load(shape, words, training, half=False))
+    assert found.logits == logit_bytes(words, length)
+    head = 4.0 * words * shape.hidden_size  # a chunk's gradient of it, before it is added
+    beside = found.activations + found.logits + head
+    assert beside == pytest.approx(measured - found.weights - found.gradients, rel=0.15)
+
+
+def test_only_large_logits_are_chunked_on_their_own() -> None:
+    large = llama().training
+    assert chunks_logits(large, 128_256, gpu=True)
+    assert not chunks_logits(large, 128_256, gpu=False)
+    assert not chunks_logits(large, 32_000, gpu=True)
+    assert chunks_logits(large.model_copy(update={"loss": "chunked"}), 8, gpu=False)
+    assert not chunks_logits(large.model_copy(update={"loss": "full"}), 128_256, gpu=True)
+
+
+def test_an_automatic_micro_batch() -> None:
+    load = llama(16, micro_batch="auto", zero_stage=3)  # 6 sequences a worker
+    assert choose_micro_batch(load, 80 * GB, gpu=True) == largest_micro_batch(load, 80 * GB) > 1
+    assert choose_micro_batch(load, None, gpu=True, kept=2) == 2  # the run began so
+    assert choose_micro_batch(load, 80 * GB, gpu=True, kept=4) != 4  # which no longer divides
+    with pytest.raises(UserError, match=r"training\.micro_batch: auto needs to know .* training\.gpu=H100"):
+        choose_micro_batch(load, None, gpu=True)
+    with pytest.raises(UserError, match=r"training\.micro_batch: auto finds none that fits; about"):
+        choose_micro_batch(load, 10 * GB, gpu=True)
+
+
+@pytest.mark.parametrize(("length", "expected"), [(2048, 1), (512, 2), (256, 3), (128, 6), (8, 6)])
+def test_an_automatic_micro_batch_on_cpu(length: int, expected: int) -> None:
+    load = llama(16, micro_batch="auto", sequence_length=length, global_batch_tokens=96 * length)
+    assert choose_micro_batch(load, None, gpu=False) == expected
 
 
 LOADS = st.builds(
