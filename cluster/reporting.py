@@ -103,6 +103,11 @@ def score_label(recipe: Recipe) -> str:
         return f"quality score, log10 ratio of general to reference probability {unit}"
     if quality.method == "classifier":
         return "quality score, log odds of general against reference text"
+    if quality.method == "ifd":
+        return "quality score, \u2212IFD (+IFD from 1 on)"
+    if quality.field is not None:
+        sign = "\u2212" if quality.field.higher_is_better else ""
+        return f"quality score, {sign}{quality.field.name}"
     return f"quality score, \u2212log10 probability {unit}"
 
 

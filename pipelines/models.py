@@ -21,6 +21,8 @@ from pipelines.executor import Item, Result
 from pipelines.parts import Part
 from pipelines.prepare import is_sampled
 from pipelines.quality import QualityConfig, model_digest, train_scorer
+from pipelines.quality.language_model import language_model_files
+from pipelines.scored import check_scored_sources
 from pipelines.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 from pipelines.work import Made, Work, content_key
 
@@ -116,6 +118,8 @@ def quality_model(
         UserError: the method needs sources that are not there, or a given model cannot serve.
     """
     quality = config.quality
+    if quality.scores_a_column:
+        check_scored_sources(quality, sources, parts)
     roles = {name: source.role for name, source in sources.items()}
     reference = [part for part in parts if roles[part.source] == "reference"]
     general = [part for part in parts if roles[part.source] == "general"] if quality.needs_general else []
@@ -127,9 +131,11 @@ def quality_model(
     given = {
         name: digest_file(Path(path).expanduser()) for name, path in _given(quality).items() if Path(path).is_file()
     }
+    if quality.ifd is not None:
+        given |= {file.name: digest_file(file) for file in language_model_files(quality.ifd.model)}
     key = content_key(
         version=_VERSION,
-        config=quality.model_dump(mode="json", exclude={"model", "general_model"}),
+        config=quality.model_dump(mode="json", exclude={"model": True, "general_model": True, "ifd": {"model"}}),
         given=given,
         tokenizer=load_tokenizer(str(tokenizer)).digest,
         reference=sorted(part.key for part in reference) if quality.needs_reference else [],

@@ -20,7 +20,7 @@ from ground.config import Section
 from pipelines.chat import encode_chats
 from pipelines.encoder import Encoder
 from pipelines.executor import Item, Result
-from pipelines.quality import Scorer, load_scorer
+from pipelines.quality import ColumnScorer, Scorer, load_column_scorer, load_scorer
 from pipelines.runs import write_run
 from pipelines.tokenizer import LoadedTokenizer, load_tokenizer
 
@@ -76,7 +76,6 @@ def _encode_all(
     rows: pa.Table, how: Tokenisation, seconds: defaultdict[str, float]
 ) -> tuple[list[NDArray[np.uint32]], list[NDArray[np.bool_]] | None, NDArray[np.float64]]:
     """Tokens, target masks (None for plain text) and scores of the documents, batch by batch."""
-    scorer = _scorer(how.quality) if how.quality is not None else None
     tokens: list[NDArray[np.uint32]] = []
     targets: list[NDArray[np.bool_]] = []
     scores: list[NDArray[np.float64]] = [np.empty(0)]
@@ -89,7 +88,7 @@ def _encode_all(
         targets += masks
         seconds["tokenise"] += time.perf_counter() - started
         started = time.perf_counter()
-        scores.append(scorer(encoded, texts) if scorer is not None else np.zeros(len(texts)))
+        scores.append(_score(batch, encoded, how.quality))
         seconds["score"] += time.perf_counter() - started
     # Adding 0 turns -0.0 into 0.0, which sorts as its equal and differs in its bytes.
     return tokens, targets or None, np.concatenate(scores) + 0.0
@@ -113,6 +112,20 @@ def tokenizer_of(folder: str) -> LoadedTokenizer:
 @lru_cache(maxsize=2)
 def _encoder(folder: str, fast: bool) -> Encoder:
     return Encoder(tokenizer_of(folder), fast=fast)
+
+
+def _score(batch: pa.RecordBatch, tokens: Sequence[NDArray[np.uint32]], quality: str | None) -> NDArray[np.float64]:
+    if quality is None:
+        return np.zeros(batch.num_rows)
+    beside = _column_scorer(quality)
+    if beside is not None:
+        return beside.score(batch.column(beside.reads).to_pylist())
+    return _scorer(quality)(tokens, batch.column("text").to_pylist())
+
+
+@lru_cache(maxsize=2)
+def _column_scorer(folder: str) -> ColumnScorer | None:
+    return load_column_scorer(Path(folder))
 
 
 @lru_cache(maxsize=2)

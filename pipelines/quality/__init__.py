@@ -4,13 +4,16 @@
 """
 
 from pipelines.quality.config import QualityConfig
-from pipelines.quality.model import load_scorer, model_digest, train_scorer
+from pipelines.quality.conversations import ColumnScorer
+from pipelines.quality.model import load_column_scorer, load_scorer, model_digest, train_scorer
 from pipelines.quality.preview import preview
 from pipelines.quality.scorers import Scorer
 
 __all__ = [
+    "ColumnScorer",
     "QualityConfig",
     "Scorer",
+    "load_column_scorer",
     "load_scorer",
     "model_digest",
     "preview",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ground.config import Section
 
-Method = Literal["robust", "perplexity", "difference", "classifier"]
+Method = Literal["robust", "perplexity", "difference", "classifier", "ifd", "field"]
 Units = Literal["tokens", "words"]
 
 
@@ -25,6 +25,27 @@ class ClassifierConfig(Section):
     C must be large; ten and a hundred times as much separate the medical kinds worse (ROC-AUC 0.88 by tokens against 0.91)."""
 
 
+class IfdConfig(Section):
+    """The language model that measures instruction-following difficulty (``method: ifd``)."""
+
+    model: str
+    """A small causal language model: a folder, or a name on the Hugging Face hub such as ``openai-community/gpt2``, which ranks
+    as much larger models do (Li et al. 2024, Superfiltering). It runs on CPU and is copied into the work folder."""
+    max_tokens: Annotated[int, Field(ge=16)] = 1024
+    """Longest input, in the model's own tokens: an answer is cut to half of it, what came before to its last tokens that still
+    fit. Never more than the model's positions."""
+
+
+class FieldConfig(Section):
+    """A score that the data brings along (``method: field``), such as Deita's."""
+
+    name: str
+    """Field of the document; it must be among ``metadata_fields`` of every domain source. Documents without a number in it are
+    ranked last."""
+    higher_is_better: bool = True
+    """Whether larger numbers are better, as with Deita's scores."""
+
+
 class QualityConfig(Section):
     """How domain documents are ranked; lower scores are better."""
 
@@ -33,7 +54,8 @@ class QualityConfig(Section):
     documents of which half is good (measured best, see benchmarks). ``perplexity``: the same, plain, as published.
     ``difference``: that minus the perplexity under a model of the general sources (Moore & Lewis 2010): asks for text like the
     reference rather than for well-written text. ``classifier``: a linear classifier of reference against general text (Li et
-    al. 2024, DCLM)."""
+    al. 2024, DCLM). ``ifd``: for conversations, instruction-following difficulty under a small language model (Li et al. 2024).
+    ``field``: a number that each document has in a field. The last two take no reference."""
     units: Units = "tokens"
     """What n-grams are made of. ``tokens``: the model's own subword tokens, of which few are unknown, so that markup and other
     languages cost more. ``words``: lower-cased words and signs, for an existing model over words."""
@@ -63,6 +85,10 @@ class QualityConfig(Section):
     text by another program can be given as ``model``."""
     classifier: ClassifierConfig = ClassifierConfig()
     """Settings of ``method: classifier``."""
+    ifd: IfdConfig | None = None
+    """Settings of ``method: ifd``, which needs them."""
+    field: FieldConfig | None = None
+    """Settings of ``method: field``, which needs them."""
 
     @model_validator(mode="after")
     def _fits_the_method(self) -> Self:
@@ -70,7 +96,22 @@ class QualityConfig(Section):
             raise ValueError(f"general_model serves method difference only, not {self.method}; leave it out")
         if self.method == "classifier" and (self.model is not None or self.units == "words"):
             raise ValueError("method classifier trains on tokens and takes no model; leave out model and units")
+        for method, settings in (("ifd", self.ifd), ("field", self.field)):
+            if (self.method == method) != (settings is not None):
+                raise ValueError(f"method {method} and the section {method} go together; give both or neither")
+        if self.scores_a_column and self.model is not None:
+            raise ValueError(f"method {self.method} takes no n-gram model; leave out model")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Sections of methods that are not used stay out, so that they do not change the digest of a store."""
+        return {name: value for name, value in write(self).items() if value is not None or name not in ("ifd", "field")}
+
+    @property
+    def scores_a_column(self) -> bool:
+        """Whether documents are scored by what stands beside their text: messages, or a field of the metadata."""
+        return self.method in ("ifd", "field")
 
     @property
     def needs_general(self) -> bool:
@@ -80,4 +121,4 @@ class QualityConfig(Section):
     @property
     def needs_reference(self) -> bool:
         """Whether training reads the reference sources."""
-        return self.model is None
+        return self.model is None and not self.scores_a_column

@@ -3,6 +3,7 @@
 model.json                         what the folder is; written last, so that a folder without it is unfinished
 reference/, general/               an n-gram model each: tables, words; or model.bin
 classifier.npy                     weights
+language_model/                    config, weights and tokenizer of a small language model
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from ground.errors import UserError
 from ground.files import canonical_json, digest_bytes, digest_file, write_atomic
 from pipelines.quality.arpa import Grams, read_arpa
 from pipelines.quality.classifier import ClassifierScorer, train_classifier
-from pipelines.quality.config import QualityConfig
+from pipelines.quality.config import IfdConfig, QualityConfig
+from pipelines.quality.conversations import ColumnScorer, FieldScorer
 from pipelines.quality.costs import CostModel, KenlmModel, TableModel, Tokens, split_words, without_end
 from pipelines.quality.kneser_ney import estimate
+from pipelines.quality.language_model import load_ifd_scorer, take_language_model
 from pipelines.quality.scorers import DifferenceScorer, PerplexityScorer, RobustScorer, Scorer
 from pipelines.quality.table import NgramTable, build_table, load_array, save_array
 
@@ -33,6 +36,7 @@ Document = tuple[Tokens, str]
 Side = Literal["reference", "general"]
 
 _MODEL, _BINARY, _WORDS, _CLASSIFIER = "model.json", "model.bin", "words.txt", "classifier.npy"
+_LANGUAGE_MODEL = "language_model"
 _VERSION = 1
 
 
@@ -82,7 +86,9 @@ def train_scorer(
         _require(bool(positive), "reference")
         _require(bool(negative), "general")
         save_array(folder / _CLASSIFIER, train_classifier(positive, negative, config.classifier))
-    else:
+    elif config.ifd is not None:
+        take_language_model(config.ifd.model, folder / _LANGUAGE_MODEL)
+    elif config.method != "field":  # a field is only read
         sides: list[tuple[Side, str | None, _Limited]] = [("reference", config.model, taken)]
         if config.method == "difference":
             sides.append(("general", config.general_model, _Limited(general, config.training_tokens, end_id)))
@@ -92,7 +98,7 @@ def train_scorer(
             _prepare(folder / side, side, given, config, documents, vocabulary)
     described = QualityModel(
         version=_VERSION,
-        config=config.model_copy(update={"model": None, "general_model": None}),
+        config=config.model_copy(update={"model": None, "general_model": None, "ifd": without_path(config.ifd)}),
         end_id=end_id,
         vocabulary=vocabulary,
         digests={str(p.relative_to(folder)): digest_file(p) for p in sorted(folder.rglob("*")) if p.is_file()},
@@ -101,8 +107,28 @@ def train_scorer(
     return described
 
 
+def without_path(ifd: IfdConfig | None) -> IfdConfig | None:
+    """The settings without where the language model lies: its files have digests of their own."""
+    return ifd.model_copy(update={"model": _LANGUAGE_MODEL}) if ifd is not None else None
+
+
+def load_column_scorer(folder: Path) -> ColumnScorer | None:
+    """The scorer of a model folder whose method scores a column beside the text; None if it scores tokens and text.
+
+    Raises:
+        UserError: the folder holds no finished model.
+    """
+    config = read_model(folder).config
+    if config.ifd is not None:
+        return load_ifd_scorer(folder / _LANGUAGE_MODEL, config.ifd.max_tokens)
+    if config.field is not None:
+        return FieldScorer(config.field.name, higher_is_better=config.field.higher_is_better)
+    return None
+
+
 def load_scorer(folder: Path) -> Scorer:
-    """The scorer of a model folder. Tables are mapped into memory, so that processes on one machine share them.
+    """The scorer of a model folder whose method scores tokens and text. Tables are mapped into memory, so that processes on one
+    machine share them.
 
     Raises:
         UserError: the folder holds no finished model.
