@@ -45,12 +45,14 @@ def curate(
     """
     from cluster.curation import curate_recipe, preview_recipe
     from cluster.recipe import load_recipe
+    from cluster.storage import storage_of
 
     loaded = load_recipe(recipe, overrides or ())
-    if preview is not None:
-        preview_recipe(loaded, preview)
-        return
-    curate_recipe(loaded)
+    with storage_of(loaded):
+        if preview is not None:
+            preview_recipe(loaded, preview)
+            return
+        curate_recipe(loaded)
 
 
 @app.command()
@@ -92,23 +94,33 @@ def train(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     only: Annotated[list[str] | None, typer.Option(help="Only this run of the recipe; may be repeated.")] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD", help="Go on with a run though this field of the recipe changed; may be repeated."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved recipe and the plan, start nothing.")
     ] = False,
 ) -> None:
     """Train every run of the recipe; the same command again goes on where it stopped.
 
-    Example: steady train recipes/demo.yaml --only full-recipe training.learning_rate=3e-4
+    A run that has begun goes on only under the settings it began with, unless --allow names those that changed.
+
+    Example: steady train recipes/demo.yaml --only full-recipe training.learning_rate=3e-4 --allow training.learning_rate
     """
     from cluster.commands import plan_recipe, train_recipe
     from cluster.recipe import load_recipe, to_yaml
+    from cluster.storage import storage_of
 
     loaded = load_recipe(recipe, overrides or ())
     if dry_run:
         print(to_yaml(loaded), end="")
         plan_recipe(loaded)
         return
-    train_recipe(loaded, only or ())
+    with storage_of(loaded):
+        train_recipe(loaded, only or (), allow or ())
 
 
 @app.command()
@@ -168,8 +180,26 @@ def report(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """Write the HTML report and the plots of the finished runs and log them to MLflow."""
     from cluster.commands import report_recipe
     from cluster.recipe import load_recipe
+    from cluster.storage import storage_of
 
-    report_recipe(load_recipe(recipe, overrides or ()))
+    loaded = load_recipe(recipe, overrides or ())
+    with storage_of(loaded):
+        report_recipe(loaded)
+
+
+@app.command()
+def sync(recipe: RecipeArgument, overrides: Overrides = None) -> None:
+    """Send to MLflow what was recorded while it was out of reach.
+
+    Example: steady sync recipes/demo.yaml
+    """
+    from cluster.recipe import load_recipe
+    from cluster.storage import storage_of
+    from cluster.sync import sync_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    with storage_of(loaded):
+        sync_recipe(loaded)
 
 
 @app.command()
@@ -215,7 +245,7 @@ def main() -> None:
     _quiet_libraries()
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        app(standalone_mode=True)
+        app(standalone_mode=True, prog_name="steady")
     except Exception as error:
         mistake = user_error_in(error)  # Ray wraps what a worker raised
         if mistake is None:

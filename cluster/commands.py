@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from rich.markup import escape
+
+from cluster.changes import check_allowed
 from cluster.console import RunProgress, console, duration, show_plan, show_results
 from cluster.export import write_final_card
 from cluster.memory_view import show_memory
 from cluster.recipe import Recipe
 from cluster.reporting import build_report, write_reports
+from cluster.sync import deliver_kept, say_what_is_kept
 from cluster.workflow import (
     RESULT,
     Finished,
@@ -41,18 +46,23 @@ def plan_recipe(recipe: Recipe) -> list[Planned]:
     gpus, name = _local_gpus()
     device = "gpu" if training.accelerator == "gpu" else choose_device(training, gpus)
     peak = _peak(device, training.gpu or name, training.threads or max(1, (os.cpu_count() or 1) // training.workers))
-    planned = plan_runs(recipe, device=device, peak_flops=peak)
     capacity = _gpu_memory(training.gpu)
+    planned = plan_runs(recipe, device=device, peak_flops=peak, gpu_memory=capacity)
     show_plan(planned, device)
     if device == "gpu" or training.gpu:
         show_memory(planned, training.gpu or name, capacity)
     return planned
 
 
-def train_recipe(recipe: Recipe, only: Sequence[str] = ()) -> list[Finished]:
-    """Train every run of the recipe (or those in ``only``), each logged as a child of one MLflow run."""
+def train_recipe(recipe: Recipe, only: Sequence[str] = (), allow: Sequence[str] = ()) -> list[Finished]:
+    """Train every run of the recipe (or those in ``only``), each logged as a child of one MLflow run.
+
+    Args:
+        allow: fields with which a run that has begun may go on though the recipe changed.
+    """
     from cluster.session import session
 
+    check_allowed(allow)
     unknown = set(only) - set(recipe.variants())
     if unknown:
         raise UserError(
@@ -62,17 +72,19 @@ def train_recipe(recipe: Recipe, only: Sequence[str] = ()) -> list[Finished]:
     planned = [plan for plan in plan_recipe(recipe) if not only or plan.name in only]
     if not (recipe.cluster.address or os.environ.get("RAY_ADDRESS")):
         choose_device(recipe.training, _local_gpus()[0])  # known without starting Ray
-    tracker = open_tracker(recipe)
+    jobs = {plan.name: make_job(plan, store, allow) for plan in planned}
+    tracker = open_tracker(recipe, or_later=True)
     total = sum(plan.estimate.seconds or 0 for plan in planned) + _START_SECONDS * len(planned)
     console.print(
         f"training {len(planned)} run(s), about {duration(total)} with start-up; MLflow at {tracker.shown_uri}"
     )
+    _say_unreachable(tracker)
     with session(recipe.cluster.address):
         use_gpu = _device_on_cluster(recipe) == "gpu"
-        jobs = {plan.name: make_job(plan, store) for plan in planned}
         with _parent_run(tracker, recipe, store) as parent:
             finished = [_train_one(plan, jobs[plan.name], tracker, parent, store, use_gpu) for plan in planned]
     show_results(finished, {name: source.role for name, source in store.manifest.sources.items()})
+    say_what_is_kept(recipe)
     return finished
 
 
@@ -82,6 +94,9 @@ def _train_one(plan: Planned, job: Job, tracker: Tracker, parent: RunLog, store:
     outcome = finished_run(job)
     if outcome is not None:
         console.print(f"  {plan.name}: complete already")
+        if not tracker.unreachable:
+            with suppress(UserError):  # what could not be sent is told at the end
+                deliver_kept(tracker, folder)
         return summarise(plan.name, outcome, read_history(folder))
     tracking = plan.recipe.tracking
     with _child_run(tracker, parent, plan, store) as log, RunProgress(plan.name, plan.plan.steps) as progress:
@@ -97,7 +112,7 @@ def _train_one(plan: Planned, job: Job, tracker: Tracker, parent: RunLog, store:
 def report_recipe(recipe: Recipe, *, show: bool = True) -> Path:
     """Write the HTML report and the plots of all finished runs, and log them to MLflow; ``show``: the table here too."""
     store = TokenStore.open(recipe.store_folder)
-    planned = plan_runs(recipe, device="cpu", peak_flops=None)
+    planned = plan_runs(recipe, device="cpu", peak_flops=None, gpu_memory=_gpu_memory(recipe.training.gpu))
     finished = []
     for plan in planned:
         folder = recipe.work_folder / "runs" / plan.name
@@ -110,13 +125,16 @@ def report_recipe(recipe: Recipe, *, show: bool = True) -> Path:
     data = build_report(recipe, store, planned, finished)
     folder = recipe.work_folder / "report"
     files = write_reports(data, folder)
-    tracker = open_tracker(recipe)
+    tracker = open_tracker(recipe, or_later=True)
+    _say_unreachable(tracker)
     with _parent_run(tracker, recipe, store) as parent:
         for file in files:
             parent.artifact(file, "report" if file.suffix == ".html" else "plots")
+    say_what_is_kept(recipe)
     if show:
         show_results(finished, {name: source.role for name, source in store.manifest.sources.items()})
-    console.print(f"report {folder / 'report.html'}; the same in MLflow, run {recipe.name!r}, under Artifacts")
+    where = "in MLflow later" if tracker.unreachable else "the same in MLflow"
+    console.print(f"report {folder / 'report.html'}; {where}, run {recipe.name!r}, under Artifacts")
     return folder / "report.html"
 
 
@@ -160,6 +178,13 @@ def _log_datasets(log: RunLog, store: TokenStore) -> None:
             "heldout_tokens": source.heldout.tokens,
         }
         log.dataset(name, f"{store.digest}", str(store.path / name), source.role, profile)
+
+
+def _say_unreachable(tracker: Tracker) -> None:
+    if tracker.unreachable:
+        console.print(
+            f"[yellow]MLflow is out of reach[/yellow] ({escape(tracker.unreachable)}); what is recorded is kept on disk"
+        )
 
 
 def _device_on_cluster(recipe: Recipe) -> str:

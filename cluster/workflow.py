@@ -5,12 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
+from cluster.changes import change_tags, record_change, settle
 from cluster.recipe import Recipe
 from ground.errors import UserError
 from ground.files import canonical_json, digest_bytes, digest_file, write_atomic
@@ -18,12 +18,12 @@ from pipelines.plan import Plan, SourceSize
 from pipelines.store import TokenStore
 from tracking.history import History
 from tracking.runs import RunLog, Tracker
-from training.config import EvaluationConfig, TrainingConfig
+from training.config import AUTO, EvaluationConfig, TrainingConfig
 from training.estimate import Estimate, estimate
 from training.freeze import check_freezing
 from training.gap import GapMetrics, gap_metrics
 from training.job import Job, Outcome, Record
-from training.memory import Load
+from training.memory import Load, choose_micro_batch
 from training.model import check_vocabulary, model_shape
 from training.tasks.check import check_tasks
 
@@ -56,8 +56,13 @@ class Finished:
     """Group or task -> gap metrics of its accuracy, where it was measured at checkpoints."""
 
 
-def plan_runs(recipe: Recipe, *, device: str, peak_flops: float | None) -> list[Planned]:
+def plan_runs(
+    recipe: Recipe, *, device: str, peak_flops: float | None, gpu_memory: float | None = None
+) -> list[Planned]:
     """Plan every run of a recipe, from its store or, before that exists, from ``sources.<name>.tokens``.
+
+    Args:
+        gpu_memory: bytes of one GPU, for ``micro_batch: auto``; None: not known.
 
     Raises:
         UserError: whatever would make a run fail that can be known now.
@@ -84,6 +89,12 @@ def plan_runs(recipe: Recipe, *, device: str, peak_flops: float | None) -> list[
             batch_sequences=variant.training.batch_sequences,
             seed=variant.seed,
         )
+        load = Load(shape, size, variant.training, half=plans_half(variant.training, device))
+        if variant.training.micro_batch == AUTO:
+            kept = _kept_micro_batch(recipe.work_folder / "runs" / name)
+            rows = choose_micro_batch(load, gpu_memory, gpu=device == "gpu", kept=kept)
+            load = load.at(micro_batch=rows)
+            variant = variant.model_copy(update={"training": load.training})
         cost = estimate(
             plan,
             shape,
@@ -93,7 +104,6 @@ def plan_runs(recipe: Recipe, *, device: str, peak_flops: float | None) -> list[
             device=device,
             measured_tokens_per_second=_measured_speed(recipe.work_folder, variant),
         )
-        load = Load(shape, size, variant.training, half=plans_half(variant.training, device))
         planned.append(Planned(name, variant, plan, cost, load))
     return planned
 
@@ -103,8 +113,11 @@ def plans_half(training: TrainingConfig, device: str) -> bool:
     return device == "gpu" if training.precision == "auto" else training.precision != "fp32"
 
 
-def make_job(planned: Planned, store: TokenStore) -> Job:
+def make_job(planned: Planned, store: TokenStore, allow: Sequence[str] = ()) -> Job:
     """The job of one planned run.
+
+    Args:
+        allow: fields with which a run that has begun may go on though they changed.
 
     Raises:
         UserError: the run's folder belongs to a run with other settings.
@@ -126,8 +139,13 @@ def make_job(planned: Planned, store: TokenStore) -> Job:
         training=recipe.training,
         evaluation=_with_absolute_data(recipe.evaluation),
     )
-    _same_run_or_refuse(folder, job)
-    return job
+    return settle(folder / JOB, job, allow, complete=(folder / RESULT).is_file())
+
+
+def _kept_micro_batch(folder: Path) -> int | None:
+    """What ``auto`` meant when the run began: another number would round differently."""
+    path = folder / JOB
+    return int(json.loads(path.read_text())["training"]["micro_batch"]) if path.is_file() else None
 
 
 def _with_absolute_data(evaluation: EvaluationConfig) -> EvaluationConfig:
@@ -158,7 +176,9 @@ def run_job(job: Job, log: RunLog, on_record: Callable[[Record], None], *, use_g
     Raises:
         UserError: another command is writing the run, or it cannot go on.
     """
-    with _only_writer(Path(job.folder), job.name):
+    with only_writer(Path(job.folder), job.name):
+        if changes := record_change(Path(job.folder) / JOB, job):
+            log.tags(change_tags(changes))
         return _run_job(job, log, on_record, use_gpu=use_gpu)
 
 
@@ -198,8 +218,11 @@ def gap_record(finished: Finished) -> Record:
     return {"step": finished.outcome.steps, "tokens": finished.outcome.tokens, "time_ms": now, "metrics": metrics}
 
 
-def open_tracker(recipe: Recipe) -> Tracker:
+def open_tracker(recipe: Recipe, *, or_later: bool = False) -> Tracker:
     """The experiment of a recipe.
+
+    Args:
+        or_later: take a store that does not answer; what is recorded is then kept, for `steady sync`.
 
     Raises:
         UserError: the tracking store refuses.
@@ -212,6 +235,7 @@ def open_tracker(recipe: Recipe) -> Tracker:
         tags={
             "mlflow.experimentKind": "custom_model_development"
         },  # MLflow opens its pages for training, not for agents
+        or_later=or_later,
     )
 
 
@@ -247,7 +271,7 @@ def _expected_sizes(recipe: Recipe) -> dict[str, SourceSize]:
 
 
 @contextmanager
-def _only_writer(folder: Path, name: str) -> Iterator[None]:
+def only_writer(folder: Path, name: str) -> Iterator[None]:
     """Hold the run's lock, which the system lets go when the process ends, however it ends.
 
     Raises:
@@ -262,32 +286,6 @@ def _only_writer(folder: Path, name: str) -> Iterator[None]:
                 f"run {name}", f"another command is writing {folder}", "wait for it, or stop it first"
             ) from None
         yield
-
-
-def _same_run_or_refuse(folder: Path, job: Job) -> None:
-    """Keep the settings a folder's run began with; a run must never go on under others."""
-    path = folder / JOB
-    if not path.is_file():
-        write_atomic(path, canonical_json(job.identity()))
-        return
-    before, now = json.loads(path.read_text()), job.identity()
-    if before == now:
-        return
-    changed = ", ".join(sorted(_differences(before, now)))
-    raise UserError(
-        f"runs.{job.name}",
-        f"{folder} holds a run with other settings (differs in: {changed})",
-        "remove the folder, or give the recipe another name or work folder",
-    )
-
-
-def _differences(before: Any, now: Any, prefix: str = "") -> list[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = before.keys() | now.keys()
-        return [
-            d for key in keys for d in _differences(before.get(key), now.get(key), f"{prefix}.{key}" if prefix else key)
-        ]
-    return [] if before == now else [prefix]
 
 
 def _measured_speed(work: Path, variant: Recipe) -> float | None:
@@ -316,4 +314,8 @@ _SPEED_FIELDS = {
     "precision",
     "zero_stage",
     "accelerator",
+    "offload",
+    "attention",
+    "loss",
+    "compile",
 }

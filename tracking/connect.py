@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import sqlite3
 import threading
@@ -26,10 +27,20 @@ T = TypeVar("T")
 _FIELD = "tracking.uri"
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _NOISY = ("mlflow.store.db.utils", "mlflow.store.tracking.sqlalchemy_store", "alembic", "urllib3.connectionpool")
+_AWAY = re.compile(r"error code 50[234]|too many 50[234] error", re.IGNORECASE)
+"""What MLflow says of a gateway whose server is down."""
 _CONNECT_S = 5.0
 _ANSWER_S = 12.0
 _MIGRATION_S = 90.0
 """A new SQL database is created table by table: 2 s for SQLite, more over a network."""
+
+
+class Unreachable(Exception):  # noqa: N818 (a state of the network, no mistake)
+    """Nobody answers now, which may change; ``mistake`` says it to a user."""
+
+    def __init__(self, mistake: UserError) -> None:
+        super().__init__(str(mistake))
+        self.mistake = mistake
 
 
 def connect(uri: str, answer_s: float = _ANSWER_S) -> MlflowClient:
@@ -38,6 +49,19 @@ def connect(uri: str, answer_s: float = _ANSWER_S) -> MlflowClient:
     Raises:
         UserError: no such kind of store, nobody answers within about ``answer_s`` seconds, or access is refused.
             Its text never holds the password of ``uri``.
+    """
+    try:
+        return connect_or_wait(uri, answer_s)
+    except Unreachable as nobody:
+        raise nobody.mistake from None
+
+
+def connect_or_wait(uri: str, answer_s: float = _ANSWER_S) -> MlflowClient:
+    """As :func:`connect`, telling a store that may answer later from one that will not.
+
+    Raises:
+        Unreachable: nobody answers, or only a gateway before the store.
+        UserError: no such kind of store, or access is refused.
     """
     shown = redact(uri)
     try:
@@ -104,7 +128,8 @@ def _probe_port(shown: str, host: str, port: int) -> None:
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         mend = "start the MLflow server, mend the address, or leave tracking.uri out to use a local SQLite file"
-        raise UserError(_FIELD, f"nobody answers at {shown} ({host} port {port}: {reason})", mend) from None
+        mistake = UserError(_FIELD, f"nobody answers at {shown} ({host} port {port}: {reason})", mend)
+        raise Unreachable(mistake) from None
 
 
 def _probe_database(uri: str, answer_s: float) -> None:
@@ -142,9 +167,11 @@ def _first_answer(uri: str, answer_s: float) -> MlflowClient:
         raise _refused(uri, error, mend) from None
 
 
-def _refused(uri: str, error: Exception, mend: str) -> UserError:
+def _refused(uri: str, error: Exception, mend: str) -> Exception:
     reason = " ".join(redact_known(str(error), uri).split())[:240] or type(error).__name__
-    return UserError(_FIELD, f"{redact(uri)} refuses ({reason})", mend)
+    mistake = UserError(_FIELD, f"{redact(uri)} refuses ({reason})", mend)
+    away = isinstance(error, TimeoutError) or (uri.startswith("http") and _AWAY.search(str(error)))
+    return Unreachable(mistake) if away else mistake
 
 
 def _within(seconds: float, action: Callable[[], T]) -> T:

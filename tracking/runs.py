@@ -13,14 +13,16 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
-from ground.errors import UserError
-from tracking.connect import connect, sqlite_path
+from tracking.connect import Unreachable, connect_or_wait
 from tracking.delivery import Delivery
+from tracking.experiment import open_experiment
 from tracking.identity import RunIdentity, ensure_run, load_identity, new_identity, save_identity
+from tracking.late import PENDING, LateClient
 from tracking.redact import redact
 from tracking.sender import Sender, drain
 from tracking.spool import Spool
@@ -35,14 +37,17 @@ _NOTE = "mlflow.note.content"
 _MAX_PARAM, _MAX_TAG, _MAX_NAME, _MAX_DIGEST = 6000, 8000, 250, 36
 _METRIC_NAME = re.compile(r"[A-Za-z0-9_][\w.\- :]*(/[A-Za-z0-9_][\w.\- :]*)*", re.ASCII)
 _NOT_IN_NAME = re.compile(r"[^\w.\- :/]", re.ASCII)
+_END_S, _END_AWAY_S = 30.0, 1.0
 _logger = logging.getLogger(__name__)
 
 
 class Tracker:
     """One experiment in one MLflow store. Make it with :meth:`open`."""
 
-    def __init__(self, client: MlflowClient, experiment_id: str, shown_uri: str) -> None:
+    def __init__(self, client: MlflowClient, experiment_id: str, shown_uri: str, unreachable: str = "") -> None:
         self.client, self.experiment_id, self.shown_uri = client, experiment_id, shown_uri
+        self.unreachable = unreachable
+        """Why nobody could be asked when it was opened; empty: somebody answered."""
 
     @classmethod
     def open(
@@ -52,6 +57,8 @@ class Tracker:
         artifact_root: Path | str | None = None,
         description: str = "",
         tags: Mapping[str, str] | None = None,
+        *,
+        or_later: bool = False,
     ) -> Tracker:
         """Connect, and create the SQLite file and the experiment if they do not exist.
 
@@ -62,36 +69,31 @@ class Tracker:
                 server's default.
             description: Markdown shown on the experiment's page.
             tags: further tags of the experiment.
+            or_later: when nobody answers, return a tracker all the same: what is recorded waits in the runs' folders.
 
         Raises:
             UserError: the store refuses (within about 15 seconds), or the experiment was deleted.
         """
-        client = connect(uri)  # before the first import of MLflow, which reads the environment
-        from mlflow.exceptions import MlflowException
+        root, labels = artifact_root, {**(tags or {}), **({_NOTE: description} if description else {})}
 
-        database = sqlite_path(uri)
-        if artifact_root is None and database is not None:
-            artifact_root = database.parent / "artifacts"
-        if artifact_root is not None and "://" not in str(artifact_root):
-            artifact_root = Path(artifact_root).resolve().as_uri()
+        def open_store() -> tuple[MlflowClient, str]:
+            client = connect_or_wait(uri)  # before the first import of MLflow, which reads the environment
+            return client, open_experiment(client, uri, experiment, root, labels)
+
+        def try_again() -> tuple[MlflowClient, str]:
+            try:
+                return open_store()
+            except Unreachable as nobody:
+                raise nobody.mistake from None
+
         try:
-            found = client.get_experiment_by_name(experiment)
-            if found is None:
-                location = str(artifact_root) if artifact_root is not None else None
-                experiment_id = client.create_experiment(experiment, artifact_location=location)
-            elif found.lifecycle_stage != "active":
-                mend = "restore it in the MLflow UI or choose another name"
-                raise UserError("tracking.experiment", f"{experiment!r} was deleted", mend)
-            else:
-                experiment_id = found.experiment_id
-            labels = {**(tags or {}), **({_NOTE: description} if description else {})}
-            for name, value in labels.items():
-                client.set_experiment_tag(experiment_id, name, redact(str(value)))
-        except MlflowException as error:
-            reason = redact(str(error).partition("\n")[0][:240])
-            mend = "check the name, and that this user may write"
-            raise UserError("tracking.experiment", f"{experiment!r} cannot be opened ({reason})", mend) from None
-        return cls(client, str(experiment_id), redact(uri))
+            client, experiment_id = open_store()
+        except Unreachable as nobody:
+            if not or_later:
+                raise nobody.mistake from None
+            late = cast("MlflowClient", LateClient(try_again, nobody.mistake))
+            return cls(late, PENDING, redact(uri), unreachable=nobody.mistake.problem)
+        return cls(client, experiment_id, redact(uri))
 
     def run(
         self,
@@ -118,6 +120,7 @@ class Tracker:
             OSError: the folder cannot be written.
             CorruptError: ``mlflow.json`` is unreadable.
         """
+        self._name_experiment(folder)
         identity = load_identity(folder)
         lost = identity is not None and self._is_lost(identity)
         labels = {"mlflow.source.name": "steady", **(tags or {}), **({_NOTE: description} if description else {})}
@@ -140,6 +143,26 @@ class Tracker:
         if params:
             log.params(params)
         return log
+
+    def deliver(self, folder: Path) -> int:
+        """Send what an outage left in ``folder`` and return how many records that were. No run may be writing there.
+
+        Raises:
+            CorruptError: the folder holds no run.
+            Exception: MLflow is still out of reach; the unsent records stay.
+        """
+        self._name_experiment(folder)
+        return resend(folder, self.client)
+
+    def _name_experiment(self, folder: Path) -> None:
+        """Put the experiment's id into identities, the parent's too, that were made while nobody could be asked for it."""
+        identity = load_identity(folder)
+        if identity is None or self.experiment_id == PENDING:
+            return
+        if identity.experiment_id == PENDING:
+            save_identity(folder, replace(identity, experiment_id=self.experiment_id))
+        if identity.parent_folder is not None:
+            self._name_experiment(Path(identity.parent_folder))
 
     def _is_lost(self, identity: RunIdentity) -> bool:
         from mlflow.exceptions import MlflowException
@@ -228,14 +251,17 @@ class RunLog:
 
         self._monitor = SystemMonitor(emit, interval_s)
 
-    def finish(self, status: Status = "FINISHED", timeout_s: float = 30.0) -> int:
-        """End the run and send what is left for up to ``timeout_s`` seconds.
+    def finish(self, status: Status = "FINISHED", timeout_s: float | None = None) -> int:
+        """End the run and send what is left for up to ``timeout_s`` seconds (30; 1 where nobody has answered so far).
 
         Returns:
             Records still unsent; they stay in the folder for :func:`resend` or the next :meth:`Tracker.run`.
         """
         if self._monitor is not None:
             self._monitor.stop()
+        if timeout_s is None:
+            away = isinstance(self._client, LateClient) and not self._client.answered
+            timeout_s = _END_AWAY_S if away else _END_S
         if not self._finished:
             self._append({"status": status, "time_ms": _now_ms()})
             with self._guard:
@@ -297,6 +323,19 @@ def resend(folder: Path, client: MlflowClient) -> int:
     finally:
         spool.close()
     return waiting
+
+
+def kept_records(folder: Path) -> int:
+    """How many records of ``folder`` are not in MLflow yet. No run may be writing there.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    spool = Spool(folder)
+    try:
+        return spool.remaining
+    finally:
+        spool.close()
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

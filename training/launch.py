@@ -112,7 +112,8 @@ def launch(
     if "error" in final:
         raise UserError(*final["error"])
     if fit.error is not None:
-        raise _explain(fit.error, job) if isinstance(fit.error, ray.train.TrainingFailedError) else fit.error
+        failed = isinstance(fit.error, ray.train.TrainingFailedError)
+        raise _explain(fit.error, job, use_gpu=use_gpu) if failed else fit.error
     if "stopped" in final:
         sys.stderr.write(
             f"steady: {job.name} stopped after step {final['stopped']}; the same command goes on from there\n"
@@ -171,8 +172,22 @@ class _Fit(threading.Thread):
             self.error = error
 
 
-def _explain(error: Exception, job: Job) -> UserError:
+def killed_for_memory(error: BaseException) -> bool:
+    """Whether Ray's memory monitor killed a worker of a run that failed (seen by the driver)."""
+    wrapped = ("cause", "controller_failure", "health_check_failure")  # of Ray's errors, and Ray Train's
+    failures = getattr(error, "worker_failures", {}).values()
+    causes = [error.__cause__, *(getattr(error, name, None) for name in wrapped), *failures]
+    return isinstance(error, ray.exceptions.OutOfMemoryError) or any(
+        killed_for_memory(one) for one in causes if one is not None
+    )
+
+
+def _explain(error: Exception, job: Job, *, use_gpu: bool) -> UserError:
     """One line for a run that failed more often than ``max_failures``."""
+    from training.out_of_memory import worker_was_killed  # loads torch
+
+    if killed_for_memory(error):
+        return worker_was_killed(job, use_gpu=use_gpu)
     cause = error.__cause__ or error
     reason = next((line for line in reversed(str(cause).splitlines()) if line.strip()), type(cause).__name__)
     return UserError(

@@ -27,6 +27,7 @@ def work(config: dict[str, Any]) -> None:
     import torch  # the driver need not load it
 
     from training.loop import train
+    from training.out_of_memory import memory_explained
 
     job, mailbox = Job.model_validate(config["job"]), config["mailbox"]
     context = ray.train.get_context()
@@ -45,7 +46,8 @@ def work(config: dict[str, Any]) -> None:
 
     control = _RayControl(mailbox, rank, Watchdog(job.training.watchdog_s, barked))
     try:
-        outcome = train(job, _RayReporter(mailbox), device=device, control=control)
+        with memory_explained(job, device):
+            outcome = train(job, _RayReporter(mailbox), device=device, control=control)
     except Stopped as stopped:
         letter: dict[str, Any] = {"stopped": stopped.step}
     except UserError as error:  # would come back at every new start, so that one ends at once

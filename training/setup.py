@@ -137,7 +137,7 @@ def _where_to_begin(
     if resume is None:
         return None, None
     position = read_position(resume)
-    if position.job_digest != job.digest():
+    if not job.accepts(position.job_digest):
         raise UserError(
             f"run {job.name}", f"{resume} belongs to a run with other settings", "give the run another name"
         )
