@@ -92,7 +92,8 @@ def find_model(name: str) -> Path:
         choices = ", ".join(str(run) for run in runs)
         raise UserError("MODEL", f"{len(found)} runs are called {name!r}", f"give the folder of one: {choices}")
     if runs and not found:
-        raise UserError("MODEL", f"run {name!r} is not finished", "go on with `steady train`, `steady export` a checkpoint, or give a model folder")
+        mend = "go on with `steady train`, `steady export` a checkpoint, or give a model folder"
+        raise UserError("MODEL", f"run {name!r} is not finished", mend)
     if not found:
         mend = "give a Hugging Face folder (config.json, safetensors, tokenizer), a run's folder or a run's name"
         raise UserError("MODEL", f"{name!r} is neither a folder nor a run below {_WORK}", mend)

@@ -71,7 +71,8 @@ def plan_runs(
     sizes = store.sizes if store else _expected_sizes(recipe)
     vocabulary = store.manifest.vocabulary if store else None
     planned = []
-    for name, variant in recipe.variants().items():
+    for name, written in recipe.variants().items():
+        variant = written
         shape, size = model_shape(variant.model, vocabulary)
         check_vocabulary(size, vocabulary or size)
         check_freezing(variant.training, shape.layers)

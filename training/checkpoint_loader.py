@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import io
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +32,17 @@ def load_checkpoint(engine: Any, folder: Path) -> Position:
         CorruptError: there are no states in it.
     """
     position = read_position(folder)
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in engine.optimizer.param_groups]
     if not needs_conversion(position):
         loaded = engine.load_checkpoint(str(folder), tag=TAG)[0]
     else:
         loaded = _load_converted(engine, folder)
     if loaded is None:
         raise CorruptError("checkpoint", f"{folder} holds no DeepSpeed state", "use an earlier one")
+    # The checkpoint's settings came back with the states: not those of a job whose user allowed a change. Converted ones give
+    # all groups those of the first besides, under ZeRO 3 (DeepSpeed 0.19.8).
+    for group, own in zip(engine.optimizer.param_groups, settings, strict=True):
+        group.update(own)
     return position
 
 
@@ -62,20 +66,17 @@ def _load_converted(engine: Any, folder: Path) -> Any:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints a page
             ds_to_universal.main(options)
     barrier()
-    settings = [{k: v for k, v in group.items() if k != "params"} for group in engine.optimizer.param_groups]
     loaded = engine.load_checkpoint(str(target), tag=_UNIVERSAL)[0]
-    _mend_optimizer(engine, settings)
+    _count_steps_apart(engine)
     barrier()
     if dist.get_rank() == 0:
         shutil.rmtree(target, ignore_errors=True)
     return loaded
 
 
-def _mend_optimizer(engine: Any, settings: Sequence[dict[str, Any]]) -> None:
-    """Undo what loading converted states does wrong under ZeRO 3 (DeepSpeed 0.19.8): all groups get the settings of the
-    first, and all parameters share one count of steps, which then grows by their number at every step."""
-    for group, own in zip(engine.optimizer.param_groups, settings, strict=True):
-        group.update(own)
+def _count_steps_apart(engine: Any) -> None:
+    """Undo what loading converted states does wrong under ZeRO 3 (DeepSpeed 0.19.8): all parameters share one count of steps,
+    which then grows by their number at every step."""
     optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)  # torch's own, inside ZeRO's
     for state in optimizer.state.values():
         if torch.is_tensor(state.get("step")):
