@@ -18,6 +18,7 @@ NAMES = (
     "checkpoint_overhead",
     "data_wait",
     "plan_trillion_ms",
+    "search_analytic_budget_share",
     "curate_throughput",
     "curate_vs_datatrove",
     "curate_scaling_1_2",
