@@ -18,8 +18,8 @@ from tuning.space import Space
 
 Floats = NDArray[np.float64]
 
-_SEEDS = range(1000, 1050)
-"""None of them was looked at while the search was built."""
+_SEEDS = range(2000, 2050)
+"""None of them was looked at while the search was built (0 to 9, and on two landscapes 1000 to 1019, were)."""
 _GOAL = 0.35
 _TOLERATED = 0.01
 _GRID = 5
