@@ -18,9 +18,8 @@ from typing import Any
 from benchmarks.harness import Benchmark, Measured, spread
 from benchmarks.training_sample import sample_job, sample_store, settings, uncounted_steps
 from pipelines.store import TokenStore
-from training.checkpoint import checkpoint_folder
+from training.checkpoint import CHECKPOINTS, checkpoint_folder
 from training.job import Record
-from training.setup import CHECKPOINTS
 
 _WORLDS = (1, 2)
 _EVERY = 9  # no held-out losses are measured in the steps after a checkpoint then

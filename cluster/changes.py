@@ -229,8 +229,10 @@ def _names(section: str) -> Iterator[str]:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    from training.checkpoint import newest_first  # loads torch, which a run that goes on as it was need not wait for
-    from training.setup import CHECKPOINTS
+    from training.checkpoint import (  # loads torch, which a run that goes on as it was need not wait for
+        CHECKPOINTS,
+        newest_first,
+    )
 
     return newest_first(folder / CHECKPOINTS)
 

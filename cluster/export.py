@@ -12,18 +12,19 @@ from cluster.console import console
 from cluster.run_folder import WORK, find_run, read_job, tracking_uri
 from cluster.workflow import RESULT
 from ground.errors import CorruptError, UserError
-from ground.files import digest_file
+from ground.files import digest_file, write_atomic
 from pipelines.plan import Plan
 from pipelines.store import TokenStore
 from tracking.history import read_history
 from tracking.identity import load_identity
-from training.checkpoint import checkpoint_folder, newest_first, read_position
+from training.checkpoint import CHECKPOINTS, checkpoint_folder, newest_first, read_position
 from training.job import Job
 from training.model_card import CardFacts, base_licence, model_card
 from training.position import Position
+from training.tasks.at_checkpoints import TASKS
 from training.tasks.results import RESULTS, Evaluation, read_evaluation
 
-CHECKPOINTS, MODEL, EXPORTS = "checkpoints", "model", "exports"
+MODEL, EXPORTS = "model", "exports"
 
 
 def export_run(
@@ -77,7 +78,6 @@ def export_run(
 
 def write_final_card(folder: Path, job: Job, store: TokenStore) -> None:
     """Write the model card of a finished run into its ``model`` folder."""
-    from ground.files import write_atomic
     from training.export import CARD, read_about
 
     model = folder / MODEL
@@ -122,7 +122,7 @@ def _choices(checkpoints: list[Path], last: int | None) -> str:
 
 
 def _of_this_run(job: Job, position: Position, checkpoint: Path) -> Position:
-    if position.job_digest != job.digest():
+    if not job.accepts(position.job_digest):
         raise UserError("RUN", f"{checkpoint} belongs to a run with other settings", "give the folder of that run")
     return position
 
@@ -200,21 +200,24 @@ def _card(
         seen=seen,
         dtype=dtype,
         history=read_history(folder),
-        evaluations=_evaluations([target, *([folder / MODEL] if position is None else [])]),
+        evaluations=_evaluations(
+            [target, *([folder / MODEL] if position is None else [])], folder / TASKS / f"step-{step}"
+        ),
     )
     return model_card(facts)
 
 
-def _evaluations(models: list[Path]) -> list[Evaluation]:
-    """What ``steady evaluate`` found on these folders, by its default place."""
+def _evaluations(models: list[Path], at_checkpoint: Path) -> list[Evaluation]:
+    """What ``steady evaluate`` found on these folders, by its default place, and what the run itself found at this step."""
     wanted = {model.resolve() for model in models}
+    wanted_places = sorted((WORK / "evaluations").glob(f"*/{RESULTS}"))
     found = []
-    for path in sorted((WORK / "evaluations").glob(f"*/{RESULTS}")):
+    for path in [at_checkpoint / RESULTS, *wanted_places]:
         try:
             done = read_evaluation(path.parent)
         except UserError:
             continue  # half-written or of another version: a card does without
-        if Path(str(done.settings.get("model", ""))).resolve() in wanted:
+        if path.parent == at_checkpoint or Path(str(done.settings.get("model", ""))).resolve() in wanted:
             found.append(done)
     return found
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cluster.changes import read_changes
 from cluster.workflow import JOB
 from ground.errors import CorruptError, UserError
 from pipelines.store import MARKER, TokenStore
@@ -58,7 +59,8 @@ def read_job(folder: Path) -> tuple[Job, TokenStore]:
     if job.base_digest and base:  # the job keeps the digest in the place of a folder, which may be elsewhere
         base = str(Path(base).resolve())
         job = job.model_copy(update={"model": job.model.model_copy(update={"base": base})})
-    return job, store
+    # The checkpoints of a run whose user allowed a change may bear the digests of before.
+    return job.model_copy(update={"allowed_digests": tuple(change.digest for change in read_changes(folder))}), store
 
 
 def tracking_uri(folder: Path) -> str:

@@ -28,6 +28,8 @@ from ground.files import digest_file
 from training.job import Record
 from training.position import Position
 
+CHECKPOINTS = "checkpoints"
+"""Folder of a run's checkpoints, below the run's own."""
 TAG, POSITION, RECORDS = "state", "position.json", "records.json"
 _NAME = re.compile(r"step-(\d+)$")
 

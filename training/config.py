@@ -163,9 +163,8 @@ class TrainingConfig(Section):
     """Tokens between checkpoints; absent: a tenth of the run, so that a kill costs little."""
     keep_checkpoints: Positive = 2
     """How many checkpoints stay on disk: one, and one more in case the last is damaged."""
-    keep_best: str | None = None
-    """A metric such as ``heldout/med/loss``: the checkpoint where it was best stays too. Losses are better when lower, all
-    others when higher."""
+    keep_best: Annotated[str, Field(pattern=r"^heldout/[^/]+/(loss|bits_per_byte)$")] | None = None
+    """A held-out metric such as ``heldout/med/loss``: the checkpoint where it was lowest stays too."""
     keep_every_tokens: Positive | None = None
     """One checkpoint stays for every so many tokens, to look back on the course of the run."""
     checkpoint_mirror: str | None = None

@@ -37,5 +37,8 @@ class Control:
     def tick(self, doing: str) -> None:
         """The worker makes progress: ``doing`` begins now."""
 
+    def finished(self) -> None:
+        """No more progress is to be expected: what is left (a last copy to the mirror) takes the time it takes."""
+
     def saved(self, folder: Path) -> None:
         """A checkpoint is whole (rank 0 only, in the writing thread)."""

@@ -1,6 +1,6 @@
 """Placing the training core on a Ray cluster: Ray Train starts the workers and starts them again after a failure.
 
-Only this module and its two parts, ``launch_worker.py`` and ``launch_mailbox.py``, import Ray in this room.
+Only this module and its parts, ``launch_worker.py``, ``launch_mailbox.py`` and ``launch_evaluation.py``, import Ray in this room.
 """
 
 from __future__ import annotations

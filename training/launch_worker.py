@@ -55,8 +55,6 @@ def work(config: dict[str, Any]) -> None:
         raise  # ends the others too, which may be waiting for this one in a collective
     else:
         letter = {"outcome": {**vars(outcome), "model": str(outcome.model)}}
-    finally:
-        control.close()
     if rank == 0:
         ray.get(mailbox.put.remote(letter))
 
@@ -100,9 +98,10 @@ class _RayControl(Control):
     def saved(self, folder: Path) -> None:
         self._mailbox.put.remote({"checkpoint": str(folder)})
 
-    def close(self) -> None:
+    def finished(self) -> None:
         if self._watched:
             self._watchdog.__exit__(None, None, None)
+            self._watched = False
 
     def _ask(self) -> None:
         with contextlib.suppress(ray.exceptions.RayError):  # the driver is gone, and this worker soon is

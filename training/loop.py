@@ -33,7 +33,6 @@ from training.setup import Prepared, prepare
 from training.turning_back import turn_back
 
 _UNSETTLED_MS = 60_000  # records older than this have long been taken by the driver, which asks twice a second
-_KEPT_PREFIXES = ("heldout/", "task/")
 
 
 def train(
@@ -55,6 +54,7 @@ def train(
     try:
         return _Loop(job, reporter, device, control, prepared).run()
     finally:
+        control.finished()
         prepared.close()
 
 
@@ -161,7 +161,7 @@ class _Loop:
         self._control.tick(f"evaluation after step {self._step}")
         parts = self._parts
         measured = parts.held_out.measure(self._engine, rank=self._rank, world=self._world, device=self._device)
-        self._measured |= {name: value for name, value in measured.items() if name.startswith(_KEPT_PREFIXES)}
+        self._measured |= measured
         updates = parts.updates.measure(self._device) if parts.updates and self._step else {}
         self._report(measured | updates)
 

@@ -46,6 +46,6 @@ class Position(Section):
     zero_stage: int
     """How they had split their states."""
     measured: dict[str, float] = Field(default_factory=dict)
-    """The last held-out and task metrics, by which the best checkpoint is known."""
+    """The last held-out metrics, by which the best checkpoint is known."""
     rollbacks: list[Rollback] = Field(default_factory=list)
     """How often and where to the run went back after alarms."""

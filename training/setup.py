@@ -12,7 +12,7 @@ import torch.distributed as dist
 from ground.errors import UserError
 from pipelines.plan import Plan
 from pipelines.store import TokenStore
-from training.checkpoint import barrier, choose_checkpoint, read_position, require_whole
+from training.checkpoint import CHECKPOINTS, barrier, choose_checkpoint, read_position, require_whole
 from training.checkpoint_loader import needs_conversion
 from training.checkpoint_mirror import Mirror, MirrorThread
 from training.checkpoint_writer import CheckpointWriter, remove_unfinished
@@ -28,9 +28,6 @@ from training.prefetch import Prefetch
 from training.retention import Retention, prune
 from training.speed import Speed
 from training.updates import LayerUpdates
-
-CHECKPOINTS = "checkpoints"
-"""Folder of a run's checkpoints, below the run's own."""
 
 
 @dataclass

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from cluster.workflow import JOB, RESULT, make_job, plan_runs, run_job
 from ground.errors import CorruptError, UserError
 from pipelines.store import TokenStore
 from tests.cluster.test_bad_input import assert_one_line
+from tests.helpers.disks import mounted
 from tests.helpers.recipes import run_steady, small_recipe
 from tracking.runs import RunLog
 from training.job import Job, Outcome
@@ -175,13 +174,8 @@ def test_damaged_notes_are_named(recipe: Path) -> None:
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
     """A file system that takes no writes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a file system needs root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted(tmp_path / "disk", "ro") as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("command", ["curate", "train"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,19 +13,15 @@ from pipelines.curate import Curation
 from pipelines.executor import LocalExecutor
 from pipelines.store import MARKER, TokenStore
 from pipelines.work import Work
+from tests.helpers.disks import mounted
 from tests.pipelines.test_curate import CONFIG, curate_here, same_files, write_corpora
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with little room."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted(tmp_path / "disk", "size=400k") as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("full", ["work", "store"])

@@ -12,11 +12,13 @@ import torch
 
 from ground.files import digest_file
 from pipelines.store import TokenStore
+from tests.helpers.disks import mounted
 from tests.helpers.runs import run_tiny
 from tests.training.conftest import SHORT, Finished
 from training import checkpoint_writer
 from training.checkpoint import read_position
 from training.checkpoint_writer import _copied
+from training.control import Control, Request
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(
@@ -30,20 +32,16 @@ def test_training_goes_on_while_a_checkpoint_is_written(
         assert reached.wait(60)
         real(*arguments)
 
-    class Watching:
-        def requested(self) -> int:
+    class Watching(Control):
+        def requested(self) -> Request:
             calls.append(1)
             if len(calls) == 13:
                 reached.set()
-            return 0
-
-        def tick(self, doing: str) -> None: ...
-
-        def saved(self, folder: Path) -> None: ...
+            return Request.NONE
 
     calls: list[int] = []
     monkeypatch.setattr(checkpoint_writer.torch, "save", slow)
-    _, outcome = run_tiny(store, tmp_path / "a", control=Watching(), **SHORT)  # type: ignore[arg-type]
+    _, outcome = run_tiny(store, tmp_path / "a", control=Watching(), **SHORT)
     assert digest_file(outcome.model / "model.safetensors") == digest_file(finished.outcome.model / "model.safetensors")
     monkeypatch.undo()
     _, resumed = run_tiny(store, tmp_path / "b", resume=tmp_path / "a" / "checkpoints" / "step-8", **SHORT)
@@ -70,6 +68,19 @@ def test_a_full_disk_costs_one_checkpoint_and_leaves_the_older_one(
     folder = tmp_path / "checkpoints"
     assert [path.name for path in folder.iterdir()] == ["step-8"]
     assert read_position(folder / "step-8").step == 8
+    assert digest_file(outcome.model / "model.safetensors") == digest_file(finished.outcome.model / "model.safetensors")
+
+
+def test_a_disk_that_is_really_full(store: TokenStore, finished: Finished, tmp_path: Path) -> None:
+    """Room for one checkpoint and a half."""
+    first = finished.folder / "checkpoints" / "step-8"
+    room = sum(file.stat().st_size for file in first.rglob("*") if file.is_file()) * 3 // 2
+    with mounted(tmp_path / "checkpoints", f"size={room}") as folder:
+        reporter, outcome = run_tiny(store, tmp_path, **SHORT)
+        (notice,) = reporter.notices
+        assert "the checkpoint of step 16 could not be written" in notice
+        assert [path.name for path in folder.iterdir()] == ["step-8"]
+        assert read_position(folder / "step-8").step == 8
     assert digest_file(outcome.model / "model.safetensors") == digest_file(finished.outcome.model / "model.safetensors")
 
 

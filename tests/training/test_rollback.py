@@ -23,7 +23,6 @@ from training.model import training_loss
 from training.rollback import is_skipped, plan_rollback
 
 ALARM = Alarm("loss_spike", step=30, value=9.0, expected=2.0, since=28)
-Poison = Callable[[int], None]
 
 
 @pytest.fixture
@@ -63,10 +62,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
     def install(batches: set[int], times: int) -> list[int]:
         met: list[int] = []
         current = [0]
-        real_step = loop._optimiser_step
-
-        def step(engine: Any, batch: Any, device: torch.device) -> torch.Tensor:
-            return real_step(engine, batch, device)
+        real_seed = loop._seed_at
 
         def seeded(seed: int, at: int, rank: int) -> int:
             current[0] = at
@@ -79,10 +75,8 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
                 return loss * math.nan
             return loss
 
-        real_seed = loop._seed_at
         monkeypatch.setattr(loop, "_seed_at", seeded)
         monkeypatch.setattr(loop, "training_loss", bad)
-        monkeypatch.setattr(loop, "_optimiser_step", step)
         return met
 
     return install

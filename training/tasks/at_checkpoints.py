@@ -6,9 +6,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from ground.errors import CorruptError
 from pipelines.store import TokenStore
-from training.checkpoint import newest_first, problem_of, read_position
+from training.checkpoint import CHECKPOINTS, newest_first
+from training.consolidate import require_undamaged
 from training.export import export_checkpoint
 from training.job import Job, Record
 from training.tasks.groups import parse_tasks
@@ -22,7 +22,7 @@ TASKS = "tasks"
 def unanswered(job: Job) -> list[Path]:
     """Checkpoints of a run without task results, the oldest first: those of a driver that was killed."""
     folder = Path(job.folder)
-    found = reversed(newest_first(folder / "checkpoints"))
+    found = reversed(newest_first(folder / CHECKPOINTS))
     return [path for path in found if not (folder / TASKS / path.name / RESULTS).is_file()]
 
 
@@ -33,9 +33,7 @@ def answer_checkpoint(job: Job, checkpoint: Path, device: str) -> Record:
         CorruptError: the checkpoint is damaged or was removed.
         UserError: see ``evaluate_model``.
     """
-    if (problem := problem_of(checkpoint)) is not None:
-        raise CorruptError("checkpoint", problem, "keep more checkpoints (training.keep_checkpoints)")
-    position = read_position(checkpoint)
+    position = require_undamaged(checkpoint)
     store = TokenStore.open(job.store)
     with tempfile.TemporaryDirectory(prefix="steady-tasks-") as scratch:
         model = Path(scratch) / "model"
