@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import deque
@@ -15,6 +16,8 @@ from training.job import Job, Outcome, Record
 from training.tasks.at_checkpoints import answer_checkpoint, answer_model, unanswered
 
 _WAIT_SECONDS = 0.5
+_OF_A_GROUP = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What a launcher above the driver may have set: lm-eval would wait for the other processes of a group that is not its own."""
 
 
 class CheckpointEvaluations:
@@ -74,6 +77,8 @@ class CheckpointEvaluations:
 
 def _answer(job: dict[str, Any], folder: str, step: int | None, device: str) -> Record:
     """In a Ray worker: ``step`` of a model's folder, None: ``folder`` is a checkpoint."""
+    for name in _OF_A_GROUP:
+        os.environ.pop(name, None)
     described = Job.model_validate(job)
     if step is None:
         return answer_checkpoint(described, Path(folder), device)

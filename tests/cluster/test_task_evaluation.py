@@ -47,7 +47,7 @@ def test_every_checkpoint_is_answered_while_training_goes_on(tmp_path: Path, dat
         for record in command.records()
         if "task/piqa/accuracy" in record["metrics"]
     }
-    assert list(answered) == [40 * 2048, 80 * 2048, 120 * 2048]
+    assert list(answered) == [40 * 2048, 80 * 2048, 120 * 2048], command.log.read_text()[-3000:]
     assert all(accuracy * 6 == pytest.approx(round(accuracy * 6)) for accuracy in answered.values())
     kept = read_evaluation(command.run_folder / "tasks" / "step-120")
     assert (len(kept.items), kept.tasks[0].acc) == (6, answered[120 * 2048])
