@@ -20,7 +20,7 @@ for the tokenizer's folder, where libraries read what is there: it must hold exa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,83 +30,40 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from ground.config import Section
 from ground.errors import CorruptError, UserError
 from ground.files import canonical_json, digest_bytes, digest_file, write_atomic
-from pipelines.config import Role
+from pipelines.manifest import Manifest, Shard, StoredSource, Stream, token_dtype
 from pipelines.pieces import START, Pieces
 from pipelines.plan import SourceSize
+from pipelines.store_cache import CachedFiles, StoreCache, digest_source
 from pipelines.tokenizer import load_tokenizer
+
+__all__ = [
+    "LINEAGE",
+    "MANIFEST",
+    "MARKER",
+    "SPLITS",
+    "TOKENIZER",
+    "Manifest",
+    "Shard",
+    "Split",
+    "StoredSource",
+    "Stream",
+    "TokenStore",
+    "Tokens",
+    "completed",
+    "seal",
+    "shard_stem",
+    "token_dtype",
+]
 
 Split = Literal["train", "heldout"]
 Tokens = NDArray[np.int64]
 SPLITS: tuple[Split, ...] = ("train", "heldout")
 
 MANIFEST, MARKER, TOKENIZER, LINEAGE = "manifest.json", "COMPLETE", "tokenizer", "lineage.json"
-_SMALLEST_UINT16_OVERFLOW = 1 << 16
-
-
-class Shard(Section):
-    """One piece of a token stream."""
-
-    tokens: int
-    """Tokens in this piece."""
-    digest: str
-    """BLAKE3 (128 bits, hex) of the ``.tokens`` file."""
-    documents: int
-    """Documents that start in this piece."""
-    documents_digest: str
-    """BLAKE3 of the ``.docs.parquet`` file."""
-    starts_digest: str
-    """BLAKE3 of the ``.starts`` file."""
-    targets_digest: str | None = None
-    """BLAKE3 of the ``.targets`` file, for data with a target mask."""
-
-
-class Stream(Section):
-    """One split of one source."""
-
-    tokens: int
-    documents: int
-    bytes: int
-    """UTF-8 bytes of the documents' text, for bits per byte."""
-    shards: tuple[Shard, ...]
-
-
-class StoredSource(Section):
-    """One source of a store."""
-
-    role: Role
-    train: Stream
-    heldout: Stream
-
-
-class Manifest(Section):
-    """What the store holds and what it was made from. No times, hosts or paths: equal inputs give equal bytes."""
-
-    format: Literal[2] = 2
-    dtype: Literal["uint16", "uint32"]
-    vocabulary: int
-    """Size of the tokenizer's vocabulary; every token is below it."""
-    end_of_document: int
-    """Token that follows every document."""
-    shard_tokens: int
-    """Tokens in every piece of a stream but the last."""
-    tokenizer_digest: str
-    tokenizer_files: dict[str, str] = Field(default_factory=dict)
-    """BLAKE3 of every file in the tokenizer's folder, by name; ``completed`` fills it in."""
-    sources: dict[str, StoredSource]
-    lineage: dict[str, Any]
-    """Digests of inputs, configuration and quality model."""
-    funnel: dict[str, Any]
-    """Per source: documents and bytes read, dropped by reason, kept."""
-
-
-def token_dtype(vocabulary: int) -> Literal["uint16", "uint32"]:
-    """The smallest type that holds every token id."""
-    return "uint16" if vocabulary <= _SMALLEST_UINT16_OVERFLOW else "uint32"
 
 
 def shard_stem(store: Path, source: str, split: Split, index: int) -> Path:
@@ -150,10 +107,17 @@ class TokenStore:
     path: Path
     manifest: Manifest
     digest: str
+    cache: StoreCache | None = None
+    origin: str | None = None
+    """URL of the pieces, where ``path`` has only the rest (``pipelines.store_remote``)."""
 
     @classmethod
-    def open(cls, path: Path | str, *, verify: bool = False) -> TokenStore:
+    def open(
+        cls, path: Path | str, *, verify: bool = False, cache: StoreCache | None = None, origin: str | None = None
+    ) -> TokenStore:
         """Open a complete store; sizes are always checked, contents (every checksum) when ``verify``.
+
+        With a ``cache`` pieces are read from there, and checked as they are copied to it.
 
         Raises:
             UserError: there is no store, or it is not complete.
@@ -179,8 +143,9 @@ class TokenStore:
             raise CorruptError(
                 "curation.store", f"{path} was written by another version of the store format", _REMAKE
             ) from None
-        store = cls(path, manifest, digest)
-        store._check_sizes()
+        store = cls(path, manifest, digest, cache, origin)
+        if origin is None:
+            store._check_sizes()
         if verify:
             store.verify()
         return store
@@ -249,16 +214,16 @@ class TokenStore:
 
     def documents(self, source: str, split: Split = "train") -> dict[str, NDArray[Any]]:
         """Columns of all documents of a stream in order: ``id, hash, score, tokens, bytes, start``, perhaps ``metadata``."""
-        tables = [pq.read_table(stem.with_suffix(".docs.parquet")) for stem in self._stems(source, split)]
+        tables = [pq.read_table(file) for file in self._files(source, split, ".docs.parquet")]
         if not tables:
             return {}
         # A piece none of whose documents has metadata lacks that column.
         table = pa.concat_tables(tables, promote_options="default")
         return {name: table.column(name).to_numpy() for name in table.column_names}
 
-    def __reduce__(self) -> tuple[type[TokenStore], tuple[Path, Manifest, str]]:
+    def __reduce__(self) -> tuple[type[TokenStore], tuple[Any, ...]]:
         # Without the memory maps, which would travel to a worker as all their tokens.
-        return TokenStore, (self.path, self.manifest, self.digest)
+        return TokenStore, (self.path, self.manifest, self.digest, self.cache, self.origin)
 
     def verify(self) -> None:
         """Read every file and compare its checksum.
@@ -267,15 +232,9 @@ class TokenStore:
             CorruptError: names the first file that differs.
         """
         for stem, shard in self._shards():
-            digests = {
-                ".tokens": shard.digest,
-                ".starts": shard.starts_digest,
-                ".docs.parquet": shard.documents_digest,
-                ".targets": shard.targets_digest,
-            }
-            for ending, digest in digests.items():
-                file = stem.with_suffix(ending)
-                if digest is not None and (not file.is_file() or digest_file(file) != digest):
+            for ending, digest in shard.digests().items():
+                file = self._location(stem.with_suffix(ending))
+                if digest is not None and digest_source(file) != digest:
                     raise CorruptError("curation.store", f"{file} does not match its checksum", _REMAKE)
         found, expected = _digest_folder(self.tokenizer_path), self.manifest.tokenizer_files
         for file_name in sorted(found.keys() | expected.keys()):
@@ -323,12 +282,20 @@ class TokenStore:
 
     def _pieces(self, ending: str, dtype: np.dtype[Any]) -> dict[tuple[str, Split], Pieces]:
         return {
-            (name, split): Pieces(
-                [stem.with_suffix(ending) for stem in self._stems(name, split)], dtype, self.manifest.shard_tokens
-            )
+            (name, split): Pieces(self._files(name, split, ending), dtype, self.manifest.shard_tokens)
             for name in self.manifest.sources
             for split in SPLITS
         }
+
+    def _files(self, source: str, split: Split, ending: str) -> Sequence[Path]:
+        files = [stem.with_suffix(ending) for stem in self._stems(source, split)]
+        if self.cache is None:
+            return files
+        digests = [shard.digests()[ending] or "" for shard in self.stream(source, split).shards]
+        return CachedFiles(self.cache, list(zip(map(self._location, files), digests, strict=True)))
+
+    def _location(self, file: Path) -> str:
+        return str(file) if self.origin is None else f"{self.origin}/{file.relative_to(self.path).as_posix()}"
 
     def _stems(self, source: str, split: Split) -> list[Path]:
         return [shard_stem(self.path, source, split, i) for i in range(len(self.stream(source, split).shards))]

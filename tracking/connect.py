@@ -95,8 +95,9 @@ def sqlite_path(uri: str) -> Path | None:
 
 def prepare_environment() -> None:
     """Defaults for MLflow in this process, where the user has not chosen: short waits, no telemetry, a quiet log."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the sender retries; a thread stuck in MLflow cannot
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    # The sender tries again, and waits longer each time; more tries below it would bury a slow server under its own work.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     # These log migrations line by line, errors with the whole URI, and a line for every retry in an outage.

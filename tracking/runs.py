@@ -20,20 +20,19 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from tracking.connect import Unreachable, connect_or_wait
 from tracking.delivery import Delivery
-from tracking.experiment import open_experiment
+from tracking.experiment import NOTE, open_experiment
 from tracking.identity import RunIdentity, ensure_run, load_identity, new_identity, save_identity
 from tracking.late import PENDING, LateClient
 from tracking.redact import redact
 from tracking.sender import Sender, drain
 from tracking.spool import Spool
-from tracking.system import SystemMonitor
+from tracking.system import SystemMetrics
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-_NOTE = "mlflow.note.content"
 _MAX_PARAM, _MAX_TAG, _MAX_NAME, _MAX_DIGEST = 6000, 8000, 250, 36
 _METRIC_NAME = re.compile(r"[A-Za-z0-9_][\w.\- :]*(/[A-Za-z0-9_][\w.\- :]*)*", re.ASCII)
 _NOT_IN_NAME = re.compile(r"[^\w.\- :/]", re.ASCII)
@@ -74,7 +73,7 @@ class Tracker:
         Raises:
             UserError: the store refuses (within about 15 seconds), or the experiment was deleted.
         """
-        root, labels = artifact_root, {**(tags or {}), **({_NOTE: description} if description else {})}
+        root, labels = artifact_root, {**(tags or {}), **({NOTE: description} if description else {})}
 
         def open_store() -> tuple[MlflowClient, str]:
             client = connect_or_wait(uri)  # before the first import of MLflow, which reads the environment
@@ -123,7 +122,7 @@ class Tracker:
         self._name_experiment(folder)
         identity = load_identity(folder)
         lost = identity is not None and self._is_lost(identity)
-        labels = {"mlflow.source.name": "steady", **(tags or {}), **({_NOTE: description} if description else {})}
+        labels = {"mlflow.source.name": "steady", **(tags or {}), **({NOTE: description} if description else {})}
         labels = _tag_values(labels)
         continued = identity is not None and not lost
         if not continued:
@@ -188,7 +187,7 @@ class RunLog:
         self._client, self._spool = client, spool
         self._sender = Sender(spool, Delivery(folder, client))
         self._sender.wake()
-        self._monitor: SystemMonitor | None = None
+        self._system = SystemMetrics(self._append, spool.last_tokens)
         self._finished = False
         self._guard = threading.Lock()
         self._warned: set[str] = set()
@@ -235,21 +234,12 @@ class RunLog:
         self._append({"artifact": {"path": str(path.resolve()), "folder": folder}})
 
     def start_system_metrics(self, interval_s: float = 10.0) -> None:
-        """Sample CPU, memory, disk, network and GPU until the run finishes; shown in MLflow's *System metrics*.
+        """Sample CPU, memory, disk, network and GPU until the run finishes; shown in MLflow's *System metrics*."""
+        self._system.start(interval_s)
 
-        Their axis is the number of the sample, which goes on after a resume.
-        """
-        if self._monitor is not None:
-            return
-        last = self._spool.last_tokens("system/")
-        index = 0 if last is None else last + 1
-
-        def emit(sample: dict[str, float]) -> None:
-            nonlocal index
-            self._append({"tokens": index, "time_ms": _now_ms(), "metrics": sample})
-            index += 1
-
-        self._monitor = SystemMonitor(emit, interval_s)
+    def node_sample(self, node: int, sample: Mapping[str, float]) -> None:
+        """A sample of ``tracking.system.SystemMonitor`` that was taken on another node, by the node's number in the run."""
+        self._system.add(node, sample)
 
     def finish(self, status: Status = "FINISHED", timeout_s: float | None = None) -> int:
         """End the run and send what is left for up to ``timeout_s`` seconds (30; 1 where nobody has answered so far).
@@ -257,8 +247,7 @@ class RunLog:
         Returns:
             Records still unsent; they stay in the folder for :func:`resend` or the next :meth:`Tracker.run`.
         """
-        if self._monitor is not None:
-            self._monitor.stop()
+        self._system.stop()
         if timeout_s is None:
             away = isinstance(self._client, LateClient) and not self._client.answered
             timeout_s = _END_AWAY_S if away else _END_S

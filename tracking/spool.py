@@ -23,6 +23,9 @@ from ground.files import write_atomic
 Record = dict[str, Any]
 
 _READ_BYTES = 1 << 18
+_READ_METRICS = 1000
+"""As many as MLflow takes in one request: each that succeeds is marked, so that a server slower than its clients' patience gets
+on all the same, and is not sent what it has."""
 _logger = logging.getLogger(__name__)
 
 
@@ -72,18 +75,21 @@ class Spool:
             return True
 
     def read(self) -> tuple[list[Record], int]:
-        """The next unsent records (some hundred kilobytes at most) and the offset to pass to :meth:`mark_sent`."""
+        """The next unsent records (1,000 metrics or some hundred kilobytes) and the offset to pass to :meth:`mark_sent`."""
         with self._lock:
             start, size = self._sent, self._size
         records: list[Record] = []
         with open(self.path, "rb") as file:
             file.seek(start)
-            end = start
+            end, metrics = start, 0
             while end < min(size, start + _READ_BYTES):
                 line = file.readline()
+                record = _parse(line) or {}
+                metrics += len(record.get("metrics", ()))
+                if records and metrics > _READ_METRICS:
+                    break
                 end += len(line)
-                record = _parse(line)
-                records.append(record if record is not None else {})
+                records.append(record)
         return records, end
 
     def mark_sent(self, offset: int, lines: int) -> None:
