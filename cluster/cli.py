@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from cluster.job_cli import add_to as add_job_commands
 from ground.errors import user_error_in
 
 app = typer.Typer(
@@ -124,6 +125,41 @@ def train(
 
 
 @app.command()
+def tune(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a search; an error when there is none to go on with.")
+    ] = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="Show what the search has spent, reserved and left; start nothing.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the search and show what it would cost, start nothing.")
+    ] = False,
+) -> None:
+    """Search subset size, epochs, shares and learning rate for the best recipe that a budget can buy.
+
+    Needs the section `tuning` in the recipe. The budget is never exceeded; the same command goes on after a crash.
+    It writes the best recipe to search/best.yaml in the work folder and a report beside it.
+
+    Example: steady tune recipes/search.yaml tuning.budget.value=4.0e6
+    """
+    from cluster.recipe import load_recipe
+    from cluster.storage import storage_of
+    from cluster.tune import plan_search, status_of, tune_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    if status:
+        status_of(loaded)
+    elif dry_run:
+        plan_search(loaded)
+    else:
+        with storage_of(loaded):
+            tune_recipe(loaded, resume=resume)
+
+
+@app.command()
 def evaluate(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A Hugging Face folder, a run's folder or a run's name.")
@@ -177,14 +213,14 @@ def export(
 
 @app.command()
 def report(recipe: RecipeArgument, overrides: Overrides = None) -> None:
-    """Write the HTML report and the plots of the finished runs and log them to MLflow."""
-    from cluster.commands import report_recipe
+    """Write the HTML reports and the plots of the finished runs and of the search, and log them to MLflow."""
     from cluster.recipe import load_recipe
+    from cluster.reports import report_all
     from cluster.storage import storage_of
 
     loaded = load_recipe(recipe, overrides or ())
     with storage_of(loaded):
-        report_recipe(loaded)
+        report_all(loaded)
 
 
 @app.command()
@@ -208,12 +244,23 @@ def ui(
     overrides: Overrides = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+    shared: Annotated[
+        bool, typer.Option("--serve", help="A server for a team: other machines record into it (docs/mlflow.md).")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that answer requests.")] = 1,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A name it is reached by, e.g. mlflow.lab; repeatable.")
+    ] = None,
 ) -> None:
-    """Open the MLflow UI over the recipe's runs (loopback only, unless --host says otherwise)."""
+    """Open the MLflow UI over the recipe's runs, or serve MLflow to a team (loopback only, unless --host says otherwise).
+
+    Example: steady ui recipes/demo.yaml --serve --port 5001
+    """
     from cluster.recipe import load_recipe
     from cluster.ui import serve
 
-    serve(load_recipe(recipe, overrides or ()), host, port)
+    loaded = load_recipe(recipe, overrides or ())
+    serve(loaded, host, port, shared=shared, workers=workers, allowed_hosts=allow_host or ())
 
 
 @app.command()
@@ -238,6 +285,9 @@ def demo(
     from cluster.demo import run_demo
 
     run_demo(work, fresh=fresh)
+
+
+add_job_commands(app)
 
 
 def main() -> None:

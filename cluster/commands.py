@@ -43,10 +43,10 @@ _START_SECONDS = 25  # workers, imports and the first evaluation of one run
 def plan_recipe(recipe: Recipe) -> list[Planned]:
     """Plan all runs and show what they would cost; starts nothing."""
     training = recipe.training
-    gpus, name = _local_gpus()
+    gpus, name = local_gpus()
     device = "gpu" if training.accelerator == "gpu" else choose_device(training, gpus)
     peak = _peak(device, training.gpu or name, training.threads or max(1, (os.cpu_count() or 1) // training.workers))
-    capacity = _gpu_memory(training.gpu)
+    capacity = gpu_memory_of(training.gpu)
     planned = plan_runs(recipe, device=device, peak_flops=peak, gpu_memory=capacity)
     show_plan(planned, device)
     if device == "gpu" or training.gpu:
@@ -71,14 +71,14 @@ def train_recipe(recipe: Recipe, only: Sequence[str] = (), allow: Sequence[str] 
     store = TokenStore.open(recipe.store_folder, verify=True)
     planned = [plan for plan in plan_recipe(recipe) if not only or plan.name in only]
     if not (recipe.cluster.address or os.environ.get("RAY_ADDRESS")):
-        choose_device(recipe.training, _local_gpus()[0])  # known without starting Ray
+        choose_device(recipe.training, local_gpus()[0])  # known without starting Ray
     jobs = {plan.name: make_job(plan, store, allow) for plan in planned}
     tracker = open_tracker(recipe, or_later=True)
     total = sum(plan.estimate.seconds or 0 for plan in planned) + _START_SECONDS * len(planned)
     console.print(
         f"training {len(planned)} run(s), about {duration(total)} with start-up; MLflow at {tracker.shown_uri}"
     )
-    _say_unreachable(tracker)
+    say_unreachable(tracker)
     with session(recipe.cluster.address):
         use_gpu = _device_on_cluster(recipe) == "gpu"
         with _parent_run(tracker, recipe, store) as parent:
@@ -100,9 +100,10 @@ def _train_one(plan: Planned, job: Job, tracker: Tracker, parent: RunLog, store:
         return summarise(plan.name, outcome, read_history(folder))
     tracking = plan.recipe.tracking
     with _child_run(tracker, parent, plan, store) as log, RunProgress(plan.name, plan.plan.steps) as progress:
-        if tracking.system_metrics:
-            log.start_system_metrics(tracking.system_metrics_interval_s)
-        outcome = run_job(job, log, progress.take, use_gpu=use_gpu)
+        sample_s = tracking.system_metrics_interval_s if tracking.system_metrics else None
+        if sample_s is not None:
+            log.start_system_metrics(sample_s)
+        outcome = run_job(job, log, progress.take, use_gpu=use_gpu, sample_s=sample_s)
         finished = summarise(plan.name, outcome, read_history(folder))
         log.log(gap_record(finished))
         write_final_card(folder, job, store)
@@ -112,7 +113,7 @@ def _train_one(plan: Planned, job: Job, tracker: Tracker, parent: RunLog, store:
 def report_recipe(recipe: Recipe, *, show: bool = True) -> Path:
     """Write the HTML report and the plots of all finished runs, and log them to MLflow; ``show``: the table here too."""
     store = TokenStore.open(recipe.store_folder)
-    planned = plan_runs(recipe, device="cpu", peak_flops=None, gpu_memory=_gpu_memory(recipe.training.gpu))
+    planned = plan_runs(recipe, device="cpu", peak_flops=None, gpu_memory=gpu_memory_of(recipe.training.gpu))
     finished = []
     for plan in planned:
         folder = recipe.work_folder / "runs" / plan.name
@@ -126,7 +127,7 @@ def report_recipe(recipe: Recipe, *, show: bool = True) -> Path:
     folder = recipe.work_folder / "report"
     files = write_reports(data, folder)
     tracker = open_tracker(recipe, or_later=True)
-    _say_unreachable(tracker)
+    say_unreachable(tracker)
     with _parent_run(tracker, recipe, store) as parent:
         for file in files:
             parent.artifact(file, "report" if file.suffix == ".html" else "plots")
@@ -146,7 +147,7 @@ def _parent_run(tracker: Tracker, recipe: Recipe, store: TokenStore) -> RunLog:
         params={"recipe": recipe.model_dump(mode="json", exclude={"runs", "sources"}, exclude_unset=True)},
         description=recipe.description,
     )
-    _log_datasets(parent, store)
+    log_datasets(parent, store)
     return parent
 
 
@@ -166,11 +167,12 @@ def _child_run(tracker: Tracker, parent: RunLog, planned: Planned, store: TokenS
         },
         description=recipe.description,
     )
-    _log_datasets(log, store)
+    log_datasets(log, store)
     return log
 
 
-def _log_datasets(log: RunLog, store: TokenStore) -> None:
+def log_datasets(log: RunLog, store: TokenStore) -> None:
+    """Record the store's sources as the run's data."""
     for name, source in store.manifest.sources.items():
         profile = {
             "documents": source.train.documents,
@@ -180,7 +182,8 @@ def _log_datasets(log: RunLog, store: TokenStore) -> None:
         log.dataset(name, f"{store.digest}", str(store.path / name), source.role, profile)
 
 
-def _say_unreachable(tracker: Tracker) -> None:
+def say_unreachable(tracker: Tracker) -> None:
+    """Tell the user when MLflow does not answer."""
     if tracker.unreachable:
         console.print(
             f"[yellow]MLflow is out of reach[/yellow] ({escape(tracker.unreachable)}); what is recorded is kept on disk"
@@ -193,7 +196,8 @@ def _device_on_cluster(recipe: Recipe) -> str:
     return choose_device(recipe.training, gpus_available())
 
 
-def _local_gpus() -> tuple[int, str | None]:
+def local_gpus() -> tuple[int, str | None]:
+    """GPUs of this machine: how many, and the first one's name."""
     import torch
 
     if not torch.cuda.is_available():
@@ -201,7 +205,7 @@ def _local_gpus() -> tuple[int, str | None]:
     return torch.cuda.device_count(), torch.cuda.get_device_name(0)
 
 
-def _gpu_memory(named: str | None) -> float | None:
+def gpu_memory_of(named: str | None) -> float | None:
     """Bytes of one GPU: of the type that the recipe names, else of this machine's; None where neither is known."""
     if named:
         return named_gpu_bytes(named)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -15,6 +15,7 @@ from ground.errors import UserError
 from pipelines.config import CurationConfig, MixtureConfig, Name, SourceConfig
 from tracking.config import TrackingConfig
 from training.config import EvaluationConfig, ModelConfig, TrainingConfig
+from tuning.config import TuningConfig
 
 
 class ClusterConfig(Section):
@@ -22,6 +23,11 @@ class ClusterConfig(Section):
 
     address: str | None = None
     """Ray cluster to connect to (``auto``, ``ray://host:port``); absent: ``RAY_ADDRESS``, else Ray on this machine."""
+    cache_folder: str | None = None
+    """Folder on every node's own disk for the pieces of the token store that it reads; absent: they are read from the shared
+    store at every step, which is enough where that is fast."""
+    cache_gb: Annotated[float, Field(gt=0)] = 100.0
+    """Most that the cache of a node holds, in 10^9 bytes; 100 hold about 50 billion tokens of two bytes."""
 
 
 class RunVariant(Section):
@@ -60,6 +66,8 @@ class Recipe(Section):
     """How the optimiser runs."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """What is measured on the way."""
+    tuning: TuningConfig | None = None
+    """What `steady tune` searches: the subset, the epochs, the shares and the learning rate of this recipe."""
     tracking: TrackingConfig = TrackingConfig()
     """Where it is recorded."""
     cluster: ClusterConfig = ClusterConfig()

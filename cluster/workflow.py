@@ -17,6 +17,7 @@ from ground.files import canonical_json, digest_bytes, digest_file, write_atomic
 from pipelines.plan import Plan, SourceSize
 from pipelines.store import TokenStore
 from tracking.history import History
+from tracking.overview import overview_tags
 from tracking.runs import RunLog, Tracker
 from training.config import AUTO, EvaluationConfig, TrainingConfig
 from training.estimate import Estimate, estimate
@@ -103,7 +104,7 @@ def plan_runs(
             variant.training,
             peak_flops=variant.training.peak_flops or peak_flops,
             device=device,
-            measured_tokens_per_second=_measured_speed(recipe.work_folder, variant),
+            measured_tokens_per_second=measured_speed(recipe.work_folder, variant),
         )
         planned.append(Planned(name, variant, plan, cost, load))
     return planned
@@ -123,12 +124,17 @@ def make_job(planned: Planned, store: TokenStore, allow: Sequence[str] = ()) -> 
     Raises:
         UserError: the run's folder belongs to a run with other settings.
     """
+    folder = planned.recipe.work_folder / "runs" / planned.name
+    return settle(folder / JOB, job_in(folder, planned, store), allow, complete=(folder / RESULT).is_file())
+
+
+def job_in(folder: Path, planned: Planned, store: TokenStore) -> Job:
+    """The job of one planned run in a folder, whatever that holds."""
     recipe = planned.recipe
-    folder = recipe.work_folder / "runs" / planned.name
     model, base_digest = recipe.model, None
     if model.base and (base := Path(model.base)).is_dir():
         model, base_digest = model.model_copy(update={"base": str(base.resolve())}), base_fingerprint(base)
-    job = Job(
+    return Job(
         name=planned.name,
         folder=str(folder.resolve()),
         seed=recipe.seed,
@@ -139,8 +145,9 @@ def make_job(planned: Planned, store: TokenStore, allow: Sequence[str] = ()) -> 
         base_digest=base_digest,
         training=recipe.training,
         evaluation=_with_absolute_data(recipe.evaluation),
+        cache_folder=recipe.cluster.cache_folder,
+        cache_gb=recipe.cluster.cache_gb,
     )
-    return settle(folder / JOB, job, allow, complete=(folder / RESULT).is_file())
 
 
 def _kept_micro_batch(folder: Path) -> int | None:
@@ -171,8 +178,13 @@ def finished_run(job: Job) -> Outcome | None:
     return Outcome(kept["steps"], kept["tokens"], Path(kept["model"]), kept["seconds"])
 
 
-def run_job(job: Job, log: RunLog, on_record: Callable[[Record], None], *, use_gpu: bool) -> Outcome:
+def run_job(
+    job: Job, log: RunLog, on_record: Callable[[Record], None], *, use_gpu: bool, sample_s: float | None = None
+) -> Outcome:
     """Train one run and log it; continues where an earlier attempt stopped.
+
+    Args:
+        sample_s: seconds between two samples of the system metrics of other nodes; None: none are taken.
 
     Raises:
         UserError: another command is writing the run, or it cannot go on.
@@ -180,17 +192,19 @@ def run_job(job: Job, log: RunLog, on_record: Callable[[Record], None], *, use_g
     with only_writer(Path(job.folder), job.name):
         if changes := record_change(Path(job.folder) / JOB, job):
             log.tags(change_tags(changes))
-        return _run_job(job, log, on_record, use_gpu=use_gpu)
+        return _run_job(job, log, on_record, use_gpu=use_gpu, sample_s=sample_s)
 
 
-def _run_job(job: Job, log: RunLog, on_record: Callable[[Record], None], *, use_gpu: bool) -> Outcome:
+def _run_job(
+    job: Job, log: RunLog, on_record: Callable[[Record], None], *, use_gpu: bool, sample_s: float | None
+) -> Outcome:
     from training.launch import launch  # loads Ray Train: 3 s that `plan` and `report` need not wait
 
     def take(record: Record) -> None:
         log.log(record)
         on_record(record)
 
-    outcome = launch(job, take, use_gpu=use_gpu)
+    outcome = launch(job, take, use_gpu=use_gpu, on_sample=log.node_sample, sample_s=sample_s)
     write_atomic(Path(job.folder) / RESULT, canonical_json({**asdict(outcome), "model": str(outcome.model)}))
     return outcome
 
@@ -234,8 +248,9 @@ def open_tracker(recipe: Recipe, *, or_later: bool = False) -> Tracker:
         recipe.tracking.experiment or recipe.name,
         description=recipe.description,
         tags={
-            "mlflow.experimentKind": "custom_model_development"
-        },  # MLflow opens its pages for training, not for agents
+            "mlflow.experimentKind": "custom_model_development",  # MLflow opens its pages for training, not for agents
+            **overview_tags({name: source.role for name, source in recipe.sources.items()}),
+        },
         or_later=or_later,
     )
 
@@ -289,7 +304,7 @@ def only_writer(folder: Path, name: str) -> Iterator[None]:
         yield
 
 
-def _measured_speed(work: Path, variant: Recipe) -> float | None:
+def measured_speed(work: Path, variant: Recipe) -> float | None:
     """Tokens per second of a finished run in this work folder with the same model and training settings."""
     wanted = variant.training.model_dump(mode="json")
     base = Path(variant.model.base) if variant.model.base else None

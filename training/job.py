@@ -39,6 +39,10 @@ _INCIDENTAL = {
 }
 
 
+_PLACES = ("folder", "store", "cache_folder", "cache_gb", "allowed_digests")
+"""Fields that say where, not what."""
+
+
 class Job(Section):
     """One training run."""
 
@@ -56,6 +60,10 @@ class Job(Section):
     """Digest of a local base's files."""
     training: TrainingConfig
     evaluation: EvaluationConfig
+    cache_folder: str | None = None
+    """On every node: a copy of the pieces of the store that it reads; None: they are read where they lie."""
+    cache_gb: float = 100.0
+    """Most that the cache holds, 10^9 bytes."""
     allowed_digests: tuple[str, ...] = ()
     """Digests of the settings that the run had before its user allowed a change: its checkpoints may bear them."""
 
@@ -71,9 +79,7 @@ class Job(Section):
 
     def identity(self) -> dict[str, Any]:
         """What determines the run's numbers, as plain values."""
-        identity = self.model_dump(
-            mode="json", exclude={"folder": True, "store": True, "allowed_digests": True, **_INCIDENTAL}
-        )
+        identity = self.model_dump(mode="json", exclude={**dict.fromkeys(_PLACES, True), **_INCIDENTAL})
         if self.base_digest:
             identity["model"]["base"] = self.base_digest  # the same base elsewhere is the same run
         return identity

@@ -10,7 +10,8 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ground.errors import UserError
 from training.config import TrainingConfig
+from training.control import Stopped
 from training.job import Job, Outcome, Record
 from training.launch_evaluation import CheckpointEvaluations
 from training.launch_mailbox import Mailbox
@@ -39,6 +41,10 @@ def launch(
     *,
     use_gpu: bool,
     cpus_per_worker: int = 1,
+    until: int | None = None,
+    asked_to_stop: Callable[[], bool] | None = None,
+    on_sample: Callable[[int, Mapping[str, float]], None] | None = None,
+    sample_s: float | None = None,
 ) -> Outcome:
     """Run a job on the connected Ray cluster and wait for it. Continues from the job's last checkpoint if it has one.
 
@@ -48,10 +54,15 @@ def launch(
         on_record: called in this process, in order, with every record of rank 0.
         use_gpu: one GPU per worker.
         cpus_per_worker: logical CPUs reserved for a worker.
+        until: stop after this step (``training.loop.train``).
+        asked_to_stop: asked twice a second instead of taking signals, where this process is not the user's own.
+        on_sample: called in this process with the system metrics of every node but its own, by the node's rank.
+        sample_s: seconds between two of them; None: none are taken.
 
     Raises:
         UserError: the cluster is too small, or the run refused or broke for a reason its user can mend.
-        SystemExit: it was told to stop, and did.
+        SystemExit: it was told to stop by a signal, and did.
+        Stopped: it stopped at ``until``, or because ``asked_to_stop`` said so.
     """
     check_capacity(job.training.fewest_workers, use_gpu=use_gpu, cpus_per_worker=cpus_per_worker)
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _HEALTH_CHECK_SECONDS)
@@ -62,7 +73,14 @@ def launch(
     mailbox = Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]  # added by ray.remote
     trainer = TorchTrainer(
         work,
-        train_loop_config={"job": job.model_dump(mode="json"), "mailbox": mailbox, "gpu": use_gpu},
+        train_loop_config={
+            "job": job.model_dump(mode="json"),
+            "mailbox": mailbox,
+            "gpu": use_gpu,
+            "until": until,
+            "sample_s": sample_s,
+            "driver_node": ray.get_runtime_context().get_node_id(),
+        },
         torch_config=TorchConfig(
             backend="nccl" if use_gpu else "gloo",
             timeout_s=max(_COLLECTIVE_SECONDS, math.ceil(job.training.watchdog_s)),
@@ -87,6 +105,9 @@ def launch(
                 on_record(letter["record"])
             elif "notice" in letter:
                 sys.stderr.write(f"steady: {letter['notice']}\n")
+            elif "sample" in letter:
+                if on_sample is not None:
+                    on_sample(*letter["sample"])
             elif "begun" in letter:
                 final["begun"] += 1
                 if final["begun"] > 1:
@@ -100,9 +121,12 @@ def launch(
 
     fit = _Fit(trainer)
     try:
-        with stopped_by_signals(mailbox.stop.remote) as stopped:
+        asked: AbstractContextManager[list[int]] = nullcontext([])
+        with stopped_by_signals(mailbox.stop.remote) if asked_to_stop is None else asked as stopped:
             while fit.is_alive():
                 fit.join(_POLL_SECONDS)
+                if asked_to_stop is not None and asked_to_stop():
+                    mailbox.stop.remote()
                 take(ray.get(mailbox.drain.remote()))
                 for record in evaluations.poll() if evaluations else ():
                     on_record(record)
@@ -114,6 +138,8 @@ def launch(
     if fit.error is not None:
         failed = isinstance(fit.error, ray.train.TrainingFailedError)
         raise _explain(fit.error, job, use_gpu=use_gpu) if failed else fit.error
+    if "stopped" in final and not stopped:
+        raise Stopped(final["stopped"])
     if "stopped" in final:
         sys.stderr.write(
             f"steady: {job.name} stopped after step {final['stopped']}; the same command goes on from there\n"
@@ -136,12 +162,12 @@ def _worker_range(training: TrainingConfig) -> Any:
 
 def gpus_available() -> int:
     """GPUs of the connected cluster."""
-    return int(_resources().get("GPU", 0))
+    return int(cluster_capacity().get("GPU", 0))
 
 
 def check_capacity(workers: int, *, use_gpu: bool, cpus_per_worker: int) -> None:
     """Fail at once, with the arithmetic, when the cluster can never hold the workers (law 5)."""
-    total = _resources()
+    total = cluster_capacity()
     for resource, each in (("GPU", 1 if use_gpu else 0), ("CPU", cpus_per_worker)):
         have = total.get(resource, 0)
         if workers * each > have:
@@ -152,8 +178,13 @@ def check_capacity(workers: int, *, use_gpu: bool, cpus_per_worker: int) -> None
             )
 
 
-def _resources() -> dict[str, float]:
-    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]  # Ray's own lacks types
+def cluster_capacity() -> dict[str, float]:
+    """What the connected cluster can hold, by resource: what is there, or more where it may start machines when asked."""
+    from ray._private.state import state
+
+    there: dict[str, float] = dict(ray.cluster_resources())  # type: ignore[no-untyped-call]  # Ray's own lacks types
+    most = state.get_max_resources_from_cluster_config() or {}  # None without an autoscaler
+    return {name: max(there.get(name, 0), most.get(name, 0)) for name in there.keys() | most.keys()}
 
 
 class _Fit(threading.Thread):

@@ -14,6 +14,7 @@ import ray.train
 import ray.train.torch
 
 from ground.errors import UserError
+from tracking.system import SystemMonitor
 from training.control import Control, Request, Stopped
 from training.job import Job, Record
 from training.watchdog import Watchdog
@@ -44,10 +45,11 @@ def work(config: dict[str, Any]) -> None:
         with contextlib.suppress(ray.exceptions.RayError):
             ray.get(mailbox.put.remote({"notice": f"{job.name}, worker {rank}: {text}"}), timeout=_LAST_WORDS_SECONDS)
 
+    monitor = _node_monitor(config, context)
     control = _RayControl(mailbox, rank, Watchdog(job.training.watchdog_s, barked))
     try:
         with memory_explained(job, device):
-            outcome = train(job, _RayReporter(mailbox), device=device, control=control)
+            outcome = train(job, _RayReporter(mailbox), device=device, control=control, until=config["until"])
     except Stopped as stopped:
         letter: dict[str, Any] = {"stopped": stopped.step}
     except UserError as error:  # would come back at every new start, so that one ends at once
@@ -55,8 +57,20 @@ def work(config: dict[str, Any]) -> None:
         raise  # ends the others too, which may be waiting for this one in a collective
     else:
         letter = {"outcome": {**vars(outcome), "model": str(outcome.model)}}
+    finally:
+        if monitor is not None:
+            monitor.stop()
     if rank == 0:
         ray.get(mailbox.put.remote(letter))
+
+
+def _node_monitor(config: dict[str, Any], context: Any) -> SystemMonitor | None:
+    """Samples this node for the driver: one worker of each node does, but not of the driver's, which samples itself."""
+    here = ray.get_runtime_context().get_node_id()
+    if config["sample_s"] is None or context.get_local_rank() or here == config["driver_node"]:
+        return None
+    mailbox, node = config["mailbox"], context.get_node_rank()
+    return SystemMonitor(lambda sample: mailbox.put.remote({"sample": (node, sample)}), config["sample_s"])
 
 
 class _RayReporter:

@@ -36,23 +36,30 @@ _UNSETTLED_MS = 60_000  # records older than this have long been taken by the dr
 
 
 def train(
-    job: Job, reporter: Reporter, *, device: torch.device, resume: Path | None = None, control: Control | None = None
+    job: Job,
+    reporter: Reporter,
+    *,
+    device: torch.device,
+    resume: Path | None = None,
+    control: Control | None = None,
+    until: int | None = None,
 ) -> Outcome:
     """Run ``job`` on this rank of the existing process group: from its newest whole checkpoint, or else from the base.
 
     Args:
         resume: a checkpoint to go on from instead.
         control: what may ask the run to save or stop, and watches it.
+        until: stop after this step with an evaluation and a checkpoint, unless the run ends before; the same on all ranks.
 
     Raises:
         UserError: the checkpoint is of another run, store, base and mixture do not fit together, or the loss or its
             gradients are no longer finite.
-        Stopped: ``control`` asked for it; there is a checkpoint.
+        Stopped: ``control`` or ``until`` asked for it; there is a checkpoint.
     """
     control = control or Control()
     prepared = prepare(job, reporter, device=device, resume=resume, control=control)
     try:
-        return _Loop(job, reporter, device, control, prepared).run()
+        return _Loop(job, reporter, device, control, prepared).run(until)
     finally:
         control.finished()
         prepared.close()
@@ -77,8 +84,10 @@ class _Loop:
         settings = self._settings
         self._save_every = _steps_between(settings.checkpoint_tokens, settings.global_batch_tokens, self._plan.steps)
 
-    def run(self) -> Outcome:
-        """From where the run stands to the end."""
+    def run(self, until: int | None = None) -> Outcome:
+        """From where the run stands to the end, or to ``until``."""
+        end = self._plan.steps if until is None else min(until, self._plan.steps)
+        self._evaluate_at.add(end)
         resume = self._parts.resume
         if resume is not None:
             self._take(load_checkpoint(self._engine, resume))
@@ -89,7 +98,7 @@ class _Loop:
             self._evaluate()
             if self._settings.alarms.rollback != "never":
                 self._save()  # there must be something to go back to
-        while self._step < self._plan.steps:
+        while self._step < end:
             if is_skipped(self._step, self._rollbacks):
                 self._step += 1
             elif not self._train_step():
@@ -97,12 +106,14 @@ class _Loop:
             if self._step in self._evaluate_at:
                 self._evaluate()
             request, self._request = self._request, Request.NONE
-            due = self._step % self._save_every == 0 or request != Request.NONE
+            due = self._step % self._save_every == 0 or request != Request.NONE or self._step == end
             if due and self._step < self._plan.steps:
                 self._save()  # after the evaluation, which a resumed run would not do again
-                if request == Request.STOP:
+                if request == Request.STOP or self._step == end:
                     self._writer.settle()
                     raise Stopped(self._step)
+        if end < self._plan.steps:
+            raise Stopped(self._step)  # it stood there already
         self._control.tick("writing the model")
         self._writer.settle()
         target = Path(self._job.folder) / "model"

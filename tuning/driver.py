@@ -28,6 +28,10 @@ Foreteller = Callable[[Survey, Job], Sequence[Prediction]]
 """``tuning/predictions.py::foretell`` with its space and objective bound."""
 
 
+REDONE = "redone by trial"
+"""How the ledger names tokens that were trained twice."""
+
+
 class Wait:
     """No decision now: a job in flight must end first."""
 
@@ -112,19 +116,24 @@ class Driver:
         self.ledger.settle(_name(result.job), min(_trained(result), self._reserved(result.job)), device_seconds)
 
     def redo(self, job: Job, tokens: float) -> bool:
-        """Account for tokens that a crashed job trained after its last checkpoint and will train once more.
+        """Charge what a trial had to train again, because a process of it ended after its last checkpoint.
+
+        Args:
+            tokens: trained again by the job's trial, in all; what was charged before is left out.
 
         Returns:
             False when the budget does not reach: end the job as failed with the reports it made.
         """
-        if tokens <= 0:
+        known = [name for name in self.ledger.names() if name.startswith(f"{REDONE} {job.trial} ")]
+        missing = tokens - sum(self.ledger.charged().get(name, 0.0) for name in known)
+        if missing <= 0:
             return True
-        name = f"{_name(job)} redone {sum(key.startswith(_name(job) + ' redone') for key in self.ledger.names())}"
+        name = f"{REDONE} {job.trial} {len(known)}"
         try:
-            self.ledger.reserve(name, tokens, {"trial": job.trial})
+            self.ledger.reserve(name, missing, {"trial": job.trial})
         except BudgetError:
             return False
-        self.ledger.settle(name, tokens)
+        self.ledger.settle(name, missing)
         return True
 
     def _settle_what_ended(self) -> None:
@@ -140,7 +149,7 @@ class Driver:
 
     def _extra(self) -> float:
         """Tokens trained twice."""
-        return sum(tokens for name, tokens in self.ledger.charged().items() if " redone " in name)
+        return sum(tokens for name, tokens in self.ledger.charged().items() if name.startswith(REDONE))
 
     def _apply(self, record: Record) -> None:
         if record["kind"] == "job":

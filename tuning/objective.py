@@ -62,13 +62,13 @@ def check_tolerance(config: ObjectiveConfig, noise: float) -> None:
         noise: standard deviation of the base's general metric (its standard error on the held-out set).
 
     Raises:
-        UserError: epsilon is below two standard deviations.
+        UserError: epsilon is below it.
     """
-    if config.kind == "tolerance" and config.epsilon < 2 * noise:
+    if config.kind == "tolerance" and config.epsilon < noise:
         raise UserError(
             "tuning.objective.epsilon",
-            f"is {config.epsilon:g}, below 2 x {noise:.3g}, the noise of the base's own {config.general_metric}",
-            f"raise it to {2 * noise:.2g} or hold out more general text",
+            f"is {config.epsilon:g}, below {noise:.3g}, the standard error of the base's own {config.general_metric}",
+            f"raise it above {noise:.2g} or hold out more general text",
         )
 
 

@@ -77,11 +77,17 @@ def tiny_job(store: TokenStore, folder: Path, **changes: Any) -> Job:
 
 
 def run_tiny(
-    store: TokenStore, folder: Path, *, resume: Path | None = None, control: Control | None = None, **changes: Any
+    store: TokenStore,
+    folder: Path,
+    *,
+    resume: Path | None = None,
+    control: Control | None = None,
+    until: int | None = None,
+    **changes: Any,
 ) -> tuple[ListReporter, Outcome]:
     """Train ``tiny_job`` in ``folder`` on this process alone."""
     ensure_process_group()
     folder.mkdir(parents=True, exist_ok=True)
     reporter = ListReporter()
     job = tiny_job(store, folder, **changes)
-    return reporter, train(job, reporter, device=torch.device("cpu"), resume=resume, control=control)
+    return reporter, train(job, reporter, device=torch.device("cpu"), resume=resume, control=control, until=until)

@@ -47,6 +47,19 @@ def test_a_stopped_run_goes_on_bitwise(store: TokenStore, finished: Finished, tm
         assert reporter.curve(name) == finished.reporter.curve(name)
 
 
+def test_a_run_that_goes_from_rung_to_rung_is_the_same_run(
+    store: TokenStore, finished: Finished, tmp_path: Path
+) -> None:
+    """Each stop has an evaluation and a checkpoint, also a second time at the same step and at one that is not evaluated."""
+    for until in (5, 5, 11):
+        with pytest.raises(Stopped, match=f"after step {until}"):
+            run_tiny(store, tmp_path, until=until, **SHORT)
+        assert (tmp_path / "checkpoints" / f"step-{until}").is_dir()
+    reporter, outcome = run_tiny(store, tmp_path, until=10_000, **SHORT)
+    assert digest_file(outcome.model / "model.safetensors") == digest_file(finished.outcome.model / "model.safetensors")
+    assert reporter.curve("train/loss")[-1] == finished.reporter.curve("train/loss")[-1]
+
+
 def test_a_run_that_is_asked_to_save_goes_on(store: TokenStore, tmp_path: Path) -> None:
     asks = Asks(Request.SAVE, at=3)
     run_tiny(store, tmp_path, control=asks, **SHORT)

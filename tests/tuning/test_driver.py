@@ -119,8 +119,10 @@ def test_tokens_trained_twice_are_charged_until_the_budget_ends(tmp_path: Path) 
     assert not isinstance(made, Wait)
     job = made.action
     assert isinstance(job, Job)
+    assert driver.redo(job, 0)
     assert driver.redo(job, RUN / 8)
-    assert driver.redo(job, RUN / 8)
+    assert driver.redo(job, RUN / 8)  # what it trained again in all, charged already
+    assert driver.redo(job, RUN / 4)
     driver = Driver(tmp_path, BUDGET, SPACE.limits.step_tokens, 3)
     assert driver.ledger.state().settled == RUN / 4
     assert driver.unfinished() == [job]
