@@ -10,6 +10,7 @@ from cluster.commands import report_recipe, train_recipe
 from cluster.console import console, duration
 from cluster.curation import curate_recipe
 from cluster.recipe import load_recipe
+from cluster.tune import tune_recipe
 from ground.errors import UserError
 from pipelines.packaged import write_packaged_corpora
 
@@ -19,7 +20,7 @@ CORPORA = Path(".steady/packaged")
 
 
 def run_demo(work: Path, *, fresh: bool) -> Path:
-    """Write the corpora, curate, plan, train three runs and report, saying how long each will take.
+    """Write the corpora, curate, plan, train three runs, report and search, saying how long each will take.
 
     Returns:
         The HTML report.
@@ -43,6 +44,8 @@ def run_demo(work: Path, *, fresh: bool) -> Path:
     train_recipe(recipe)
     _step(4, "report: HTML and plots, also logged to MLflow (about 10 s)")
     page = report_recipe(recipe, show=False)  # the table stands above already
+    _step(5, "search: subset, epochs, domain share and learning rate for short runs, under one budget (about 2 min)")
+    tune_recipe(recipe)
     console.print(
         f"done in {duration(time.perf_counter() - started)}. Browse the runs with: steady ui {_shown(_RECIPE)}"
     )
@@ -50,7 +53,7 @@ def run_demo(work: Path, *, fresh: bool) -> Path:
 
 
 def _step(number: int, text: str) -> None:
-    console.print(f"\n[bold]{number}/4[/bold] {text}")
+    console.print(f"\n[bold]{number}/5[/bold] {text}")
 
 
 def _shown(path: Path) -> Path:

@@ -105,6 +105,19 @@ class Recipe(Section):
         return variants
 
 
+def trial_recipe(recipe: Recipe) -> Recipe:
+    """The recipe as the trials of its search run it.
+
+    Raises:
+        UserError: ``tuning.trial`` replaces a field that does not exist or gives it a wrong value.
+    """
+    assert recipe.tuning is not None
+    whole = recipe.model_dump(mode="json", exclude={"runs"}, exclude_unset=True)
+    for section, changes in recipe.tuning.trial.model_dump().items():
+        whole[section] = {**whole.get(section, {}), **changes}
+    return _validate(whole, prefix="tuning.trial.")
+
+
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read, override and check a recipe.
 
@@ -132,6 +145,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         if folder and "://" in folder:
             raise UserError(field, f"{folder!r} is a URL", "give a folder; on a cluster, one that all nodes share")
     recipe.variants()
+    if recipe.tuning is not None:
+        trial_recipe(recipe)
     return recipe
 
 

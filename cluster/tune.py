@@ -7,13 +7,15 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cluster.commands import gpu_memory_of, local_gpus, log_datasets, say_unreachable
 from cluster.recipe import Recipe
 from cluster.sync import say_what_is_kept
+from cluster.tune_confirm import CONFIRMED, choose, confirmed, confirming, write_confirmed
 from cluster.tune_log import TrialLogs
 from cluster.tune_setup import Setup, claim, search_folder, set_up, tuning_of
-from cluster.tune_view import show_best, show_result, show_setup, show_status
+from cluster.tune_view import show_best, show_confirmed, show_finalists, show_result, show_setup, show_status
 from cluster.workflow import only_writer, open_tracker
 from ground.errors import UserError
 from ground.files import write_atomic
@@ -22,16 +24,19 @@ from tracking.search_report import write_search_report
 from tuning.base import Base, load_base
 from tuning.best_recipe import best_recipe
 from tuning.blend import DOMAIN, GENERAL
-from tuning.driver import Driver
+from tuning.driver import Decider, Driver, Foreteller
 from tuning.ledger import Ledger
 from tuning.objective import check_tolerance
-from tuning.outcome import Setting, build_search_data
-from tuning.plain import PlainPlanner
+from tuning.outcome import Confirmed, Setting, build_search_data
+from tuning.plain import PlainPlanner, planner_of
 from tuning.predictions import foretell
 from tuning.propose import Planner
 from tuning.trial import forget_checkpoints, read_trial_records, trial_name
 
-BASE, CLOCK, REPORT, BEST = "base.json", "seconds.json", "report", "best.yaml"
+if TYPE_CHECKING:
+    from tuning.search import Search
+
+BASE, CLOCK, BEST, ENDED = "base.json", "seconds.json", "best.yaml", "ended.json"
 
 
 def tune_recipe(recipe: Recipe, *, resume: bool = False) -> Path:
@@ -92,7 +97,9 @@ def report_search(recipe: Recipe) -> Path:
     tracker = open_tracker(recipe, or_later=True)
     say_unreachable(tracker)
     with _parent(tracker, setup) as parent:
-        return _hand_over(setup, driver, _planner(setup, base), base, _reason(setup), parent)
+        return _hand_over(
+            setup, driver, _planner(setup, base), base, _reason(setup), parent, _known(setup, driver, base)
+        )
 
 
 def status_of(recipe: Recipe) -> None:
@@ -110,13 +117,12 @@ def status_of(recipe: Recipe) -> None:
 
 
 def _search(setup: Setup) -> Path:
-    from tuning.search import Search, base_of, check_placement, run_search
+    from tuning.search import check_placement
 
-    config, workers = setup.config, setup.template.training.workers
-    check_placement(workers, config.max_concurrent, use_gpu=setup.use_gpu)
+    workers = max(one.template.training.workers for one in _parts(setup))
+    check_placement(workers, setup.config.max_concurrent, use_gpu=setup.use_gpu)
     claim(setup)
-    search = Search(setup.template, setup.blend, config.objective, config.max_concurrent, setup.use_gpu)
-    base = base_of(search, setup.folder / BASE)
+    base = _base(setup)
     _check_tolerance(setup, base)
     driver, planner = _driver(setup), _planner(setup, base)
     recipe = setup.recipe
@@ -124,30 +130,80 @@ def _search(setup: Setup) -> Path:
     show_setup(setup, tracker.shown_uri, begun=bool(driver.jobs))
     say_unreachable(tracker)
     with _parent(tracker, setup) as parent:
-        logs = TrialLogs(tracker, parent, setup, driver)
-        clock = _Clock(setup.folder)
-
-        def watch() -> None:
-            clock.tick()
-            for result in logs.update():
-                show_result(setup, result, driver.ledger.state())
-
-        tell = partial(foretell, space=setup.space, config=config.objective)
-        try:
-            reason = run_search(search, driver, planner.decide, lambda survey, job: tell(survey=survey, job=job), watch)
-        finally:
-            logs.close()
-            clock.stop()
-        write_atomic(setup.folder / "ended.json", json.dumps({"reason": reason}))
-        path = _hand_over(setup, driver, planner, base, reason, parent)
+        tell = partial(foretell, space=setup.space, config=setup.config.objective)
+        reason = _run(setup, driver, planner.decide, tracker, parent, lambda survey, job: tell(survey=survey, job=job))
+        write_atomic(setup.folder / ENDED, json.dumps({"reason": reason}))
         for trial in driver.history().paused:
             forget_checkpoints(setup.folder / trial_name(trial.number))
+        results = _confirm(setup, driver, base, tracker, parent)
+        path = _hand_over(setup, driver, planner, base, reason, parent, results)
     say_what_is_kept(recipe)
     return path
 
 
+def _parts(setup: Setup) -> list[Setup]:
+    return [setup, *([setup.confirmation] if setup.confirmation else [])]
+
+
+def _base(setup: Setup) -> Base:
+    from tuning.search import base_of
+
+    return base_of(_searched(setup), setup.folder / BASE)
+
+
+def _searched(setup: Setup) -> Search:
+    from tuning.search import Search
+
+    config = setup.config
+    return Search(setup.template, setup.blend, config.objective, config.max_concurrent, setup.use_gpu)
+
+
+def _run(
+    setup: Setup, driver: Driver, decide: Decider, tracker: Tracker, parent: RunLog, tell: Foreteller | None = None
+) -> str:
+    """Run a search to its end, logging and printing what comes; why it ended."""
+    from tuning.search import run_search
+
+    logs, clock = TrialLogs(tracker, parent, setup, driver), _Clock(setup.folder)
+
+    def watch() -> None:
+        clock.tick()
+        for result in logs.update():
+            show_result(setup, result, driver.ledger.state())
+
+    try:
+        return run_search(_searched(setup), driver, decide, tell, watch)
+    finally:
+        logs.close()
+        clock.stop()
+
+
+def _confirm(setup: Setup, driver: Driver, base: Base, tracker: Tracker, parent: RunLog) -> list[Confirmed]:
+    """Train the finalists at the larger run; none where the recipe does not ask for it."""
+    larger = setup.confirmation
+    if larger is None:
+        return []
+    chosen = choose(setup, driver.history(), _base_metrics(setup, base)[1])
+    show_finalists(larger, chosen)
+    own = _base(larger)
+    again = _driver(larger)
+    name = f"{setup.recipe.name} confirmation"
+    with tracker.run(name, larger.folder, parent=parent, tags={"steady.kind": "confirmation"}) as log:
+        _run(larger, again, confirming(larger, chosen), tracker, log)
+        results = confirmed(larger, chosen, again)
+        if write_confirmed(larger, results, own, setup.folder / CONFIRMED) is not None:
+            log.artifact(setup.folder / CONFIRMED)
+    return results
+
+
 def _hand_over(
-    setup: Setup, driver: Driver, planner: Planner | PlainPlanner, base: Base, reason: str | None, parent: RunLog
+    setup: Setup,
+    driver: Driver,
+    planner: Planner | PlainPlanner,
+    base: Base,
+    reason: str | None,
+    parent: RunLog,
+    results: Sequence[Confirmed] = (),
 ) -> Path:
     """Report and ``best.yaml``, on disk and in MLflow; returns the recipe's path."""
     recipe = setup.recipe
@@ -163,7 +219,9 @@ def _hand_over(
         recipe=plain,
     )
     curves = {trial.number: _curves(setup, trial.number) for trial in driver.history().trials}
-    data = build_search_data(setting, driver, planner, reason=reason, seconds=_clock(setup.folder), curves=curves)
+    data = build_search_data(
+        setting, driver, planner, reason=reason, seconds=_clock(setup.folder), curves=curves, confirmed=results
+    )
     folder = recipe.work_folder / "search-report"
     for file in write_search_report(data, folder):
         parent.artifact(file, "plots" if file.suffix == ".png" else "report")
@@ -172,7 +230,17 @@ def _hand_over(
         write_atomic(best, best_recipe(plain, data))
         parent.artifact(best)
     show_best(data, best, folder / "report.html")
+    if results:
+        show_confirmed(data, setup.folder / CONFIRMED)
     return best
+
+
+def _known(setup: Setup, driver: Driver, base: Base) -> list[Confirmed]:
+    """What an earlier call confirmed."""
+    larger = setup.confirmation
+    if larger is None or not (larger.folder / "trials.jsonl").is_file():
+        return []
+    return confirmed(larger, choose(setup, driver.history(), _base_metrics(setup, base)[1]), _driver(larger))
 
 
 def _curves(setup: Setup, trial: int) -> Mapping[str, Sequence[tuple[float, float]]]:
@@ -209,8 +277,7 @@ def _driver(setup: Setup) -> Driver:
 
 
 def _planner(setup: Setup, base: Base) -> Planner | PlainPlanner:
-    kind = Planner if setup.config.sampler == "laws" else PlainPlanner
-    return kind(setup.space, setup.config, _base_metrics(setup, base)[1])
+    return planner_of(setup.space, setup.config, _base_metrics(setup, base)[1])
 
 
 def _base_metrics(setup: Setup, base: Base) -> tuple[float, float]:
@@ -238,7 +305,7 @@ def _check_tolerance(setup: Setup, base: Base) -> None:
 
 
 def _reason(setup: Setup) -> str | None:
-    path = setup.folder / "ended.json"
+    path = setup.folder / ENDED
     return str(json.loads(path.read_text())["reason"]) if path.is_file() else None
 
 

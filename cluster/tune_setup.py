@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from cluster.changes import differences
-from cluster.recipe import Recipe
+from cluster.recipe import Recipe, trial_recipe
 from cluster.workflow import Planned, choose_device, job_in, measured_speed, plan_runs
 from ground.errors import UserError
 from ground.files import canonical_json, write_atomic
@@ -19,8 +19,8 @@ from pipelines.store import TokenStore
 from training.config import TrainingConfig
 from training.job import Job
 from tuning.blend import Blend, blend_of, check_metric, mixture_of
-from tuning.budget import Budgets, Rates, resolve
-from tuning.config import TuningConfig
+from tuning.budget import Budgets, Rates, resolve, to_tokens, whole_steps
+from tuning.config import ConfirmConfig, TuningConfig
 from tuning.space import Limits, Space
 
 SEARCH = "search"
@@ -35,6 +35,7 @@ class Setup:
     """A search that can begin."""
 
     recipe: Recipe
+    """As its user wrote it; trials run ``template``."""
     config: TuningConfig
     store: TokenStore
     space: Space
@@ -44,11 +45,15 @@ class Setup:
     """Of the trials; its folder is the search's."""
     planned: Planned
     """A run of the recipe at the middle of the space, for its cost."""
+    confirmation: Setup | None = None
+    """Of the finalists' larger runs, with a budget of their own."""
+    enlargement: float = 1.0
+    """Tokens of a run of this search over those of the search that it confirms."""
 
     @property
     def folder(self) -> Path:
         """The search's folder."""
-        return search_folder(self.recipe)
+        return Path(self.template.folder)
 
     @property
     def use_gpu(self) -> bool:
@@ -85,39 +90,101 @@ def set_up(recipe: Recipe, *, gpus: int, gpu_memory: float | None) -> Setup:
     """
     config = tuning_of(recipe)
     store = TokenStore.open(recipe.store_folder, verify=True)
+    trials = trial_recipe(recipe)
     for field in ("domain_metric", "general_metric"):
         name = getattr(config.objective, field)
-        check_metric(name, f"tuning.objective.{field}", store.sizes, recipe.evaluation.sources)
+        check_metric(name, f"tuning.objective.{field}", store.sizes, trials.evaluation.sources)
     blend = blend_of(store.sizes, recipe.mixture.shares)
-    device = choose_device(recipe.training, gpus)
+    place = _Place(gpus, gpu_memory, store, blend)
+    first, rates = _cost(place, trials)
+    step, held, confirmation = first.recipe.training.global_batch_tokens, 0.0, None
+    if config.confirm is not None:
+        run = whole_steps(to_tokens(config.run_budget, rates, "tuning.run_budget"), step)
+        confirmation, held = _confirmation(place, recipe, config.confirm, rates, max(run, step))
+    budgets = resolve(config.budget, config.run_budget, rates, step, config.rungs[0], held)
+    made = _setup(place, recipe, trials, budgets, search_folder(recipe))
+    return replace(made, confirmation=confirmation)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where trials will train, and on what."""
+
+    gpus: int
+    gpu_memory: float | None
+    store: TokenStore
+    blend: Blend
+
+
+def _cost(place: _Place, recipe: Recipe) -> tuple[Planned, Rates]:
+    """A run of the recipe as it is, and what its tokens cost."""
+    device = choose_device(recipe.training, place.gpus)
     settings = recipe.training.model_copy(update={"accelerator": device})
     alone = recipe.model_copy(update={"runs": {}, "training": settings})
+    planned = plan_runs(alone, device=device, peak_flops=settings.peak_flops, gpu_memory=place.gpu_memory)[0]
     speed = measured_speed(recipe.work_folder, alone)
-    first = _planned(alone, device, gpu_memory)
-    rates = Rates(first.estimate.flops / first.estimate.tokens, speed / settings.workers if speed else None)
-    step = settings.global_batch_tokens
-    budgets = resolve(config.budget, config.run_budget, rates, step, config.rungs[0])
-    space = space_of(config, recipe, store, blend, budgets.run)
+    per_token = planned.estimate.flops / planned.estimate.tokens
+    return planned, Rates(per_token, speed / settings.workers if speed else None)
+
+
+def _setup(place: _Place, own: Recipe, trials: Recipe, budgets: Budgets, folder: Path) -> Setup:
+    """A search in a folder.
+
+    Args:
+        own: the recipe as its user wrote it.
+        trials: as its trials run it.
+    """
+    config, store, blend = tuning_of(own), place.store, place.blend
+    space = space_of(config, trials, store, blend, budgets.run)
     for point in space.grid(2):
         Plan(
             store.sizes,
-            mixture_of(point, blend, recipe.mixture),
-            sequence_length=settings.sequence_length,
-            batch_sequences=settings.batch_sequences,
-            seed=recipe.seed,
+            mixture_of(point, blend, trials.mixture),
+            sequence_length=trials.training.sequence_length,
+            batch_sequences=trials.training.batch_sequences,
+            seed=own.seed,
         )
-    middle = space.point(np.full(space.dims, 0.5))
-    planned = _planned(
-        alone.model_copy(update={"mixture": mixture_of(middle, blend, recipe.mixture)}), device, gpu_memory
-    )
-    template = job_in(search_folder(recipe), planned, store)
+    middle = mixture_of(space.point(np.full(space.dims, 0.5)), blend, trials.mixture)
+    planned, _ = _cost(place, trials.model_copy(update={"mixture": middle}))
+    template = job_in(folder, planned, store)
     template = template.model_copy(
         update={
             "training": _trial_training(planned.recipe.training, budgets.run),
             "evaluation": template.evaluation.model_copy(update={"layer_updates": False, "tasks": None}),
         }
     )
-    return Setup(recipe, config, store, space, budgets, blend, template, planned)
+    return Setup(own, config, store, space, budgets, blend, template, planned)
+
+
+def _confirmation(
+    place: _Place, recipe: Recipe, config: ConfirmConfig, trial: Rates, trial_run: int
+) -> tuple[Setup, float]:
+    """The finalists' runs, and what they cost in tokens of the trials.
+
+    Args:
+        trial: what a token of a trial costs.
+        trial_run: tokens of a trial's run.
+
+    Raises:
+        UserError: the largest subset of a trial would pass the domain's tokens there.
+    """
+    _, rates = _cost(place, recipe)
+    step = recipe.training.global_batch_tokens
+    run = whole_steps(to_tokens(config.run_budget, rates, "tuning.confirm.run_budget"), step)
+    if run < step:
+        raise UserError("tuning.confirm.run_budget", f"buys less than one step of {step:,} tokens", "raise it")
+    domain, fewest = _usable(place.store, place.blend.domain), tuning_of(recipe).space.epochs.low
+    if run / fewest > domain:
+        raise UserError(
+            "tuning.confirm.run_budget",
+            f"of {run:,} tokens at {fewest:g} epochs asks for a subset of {run / fewest:,.0f}, the domain has {domain:,}",
+            "lower it, raise tuning.space.epochs.low or add text",
+        )
+    assert trial.flops_per_token is not None and rates.flops_per_token is not None
+    budgets = Budgets(float(config.count * run), run)
+    made = _setup(place, recipe, recipe, budgets, search_folder(recipe) / "confirm")
+    held = budgets.whole * rates.flops_per_token / trial.flops_per_token
+    return replace(made, enlargement=run / trial_run), held
 
 
 def space_of(config: TuningConfig, recipe: Recipe, store: TokenStore, blend: Blend, run_tokens: int) -> Space:
@@ -170,10 +237,6 @@ def claim(setup: Setup) -> None:
             f"holds a search with other settings ({'; '.join(changed[:3])}{more})",
             "undo the change, or give the recipe another name or work folder",
         )
-
-
-def _planned(recipe: Recipe, device: str, gpu_memory: float | None) -> Planned:
-    return plan_runs(recipe, device=device, peak_flops=recipe.training.peak_flops, gpu_memory=gpu_memory)[0]
 
 
 def _trial_training(training: TrainingConfig, run_tokens: int) -> TrainingConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.console import console, count, duration
@@ -9,6 +10,7 @@ from cluster.tune_setup import Setup
 from tracking.search_data import SearchData
 from tuning.history import Result
 from tuning.ledger import State
+from tuning.proxy import Finalist
 from tuning.trial import trial_name
 
 
@@ -45,6 +47,18 @@ def show_result(setup: Setup, result: Result, account: State) -> None:
         f"S {count(point.subset_tokens)} x E {point.epochs:.3g}, share {point.share:.2f}{rate}: {values}  "
         f"(spent {account.settled / account.budget:.0%})"
     )
+
+
+def show_finalists(setup: Setup, chosen: Sequence[Finalist]) -> None:
+    """What will be confirmed."""
+    trials = ", ".join(str(one.trial) for one in chosen) or "none: no trial has finished"
+    console.print(f"confirming at {count(setup.budgets.run)} tokens with the recipe's own settings: trials {trials}")
+
+
+def show_confirmed(data: SearchData, recipe: Path) -> None:
+    """Whether ranks kept."""
+    ranks = "too few to say" if data.rank_correlation is None else f"{data.rank_correlation:.2f}"
+    console.print(f"confirmed: rank correlation of the finalists {ranks}; the best of them: {recipe}")
 
 
 def show_status(folder: Path, account: State, seconds: float) -> None:

@@ -63,13 +63,19 @@ class Budgets:
     """A multiple of the step."""
 
 
-def resolve(budget: Amount, run_budget: Amount, rates: Rates, step_tokens: int, first_rung: float) -> Budgets:
+def resolve(
+    budget: Amount, run_budget: Amount, rates: Rates, step_tokens: int, first_rung: float, held: float = 0.0
+) -> Budgets:
     """Both budgets in tokens, checked against each other.
+
+    Args:
+        held: tokens of the whole that are kept for the confirmation; the budget returned is what the trials may spend.
 
     Raises:
         UserError: a run is less than a step, or the whole does not pay one run and four first rungs, with the arithmetic.
     """
-    whole = to_tokens(budget, rates, "tuning.budget")
+    given = to_tokens(budget, rates, "tuning.budget")
+    whole = given - held
     run = whole_steps(to_tokens(run_budget, rates, "tuning.run_budget"), step_tokens)
     if run < step_tokens:
         raise UserError("tuning.run_budget", f"buys less than one step of {step_tokens:,} tokens", "raise it")
@@ -77,7 +83,8 @@ def resolve(budget: Amount, run_budget: Amount, rates: Rates, step_tokens: int, 
     if whole < least:
         raise UserError(
             "tuning.budget",
-            f"is {whole:,.0f} tokens; one run of {run:,} and four trials to the first rung need {least:,.0f}",
+            f"is {given:,.0f} tokens; one run of {run:,} and four trials to the first rung need {least:,.0f}"
+            + (f", the confirmation {held:,.0f} more" if held else ""),
             "raise it or lower tuning.run_budget",
         )
     return Budgets(whole, run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -71,6 +71,26 @@ class ObjectiveConfig(Section):
     best point (0.5 to 1.5 in the analytic landscapes), so that the penalised optimum is the constrained one."""
 
 
+class TrialConfig(Section):
+    """What trials do otherwise than the recipe's own run: the proxy, where there is one."""
+
+    model: dict[str, Any] = Field(default_factory=dict)
+    """Fields of ``model`` to replace: a smaller model of the same tokenizer."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Fields of ``training`` to replace: fewer workers, a smaller global batch."""
+    evaluation: dict[str, Any] = Field(default_factory=dict)
+    """Fields of ``evaluation`` to replace: fewer points or held-out sequences."""
+
+
+class ConfirmConfig(Section):
+    """A second look at the best recipes, at a larger run and with the recipe's own settings, paid from the same budget."""
+
+    run_budget: Amount
+    """The run of a finalist: the subset grows with it, the epochs stay, so that repetition is the same."""
+    count: Annotated[int, Field(ge=1)] = 3
+    """Finalists. Three tell whether ranks kept, at the cost of three runs."""
+
+
 class TuningConfig(Section):
     """A search for the best recipe under one budget."""
 
@@ -78,6 +98,10 @@ class TuningConfig(Section):
     """Everything the search may spend, confirmation included. Never exceeded."""
     run_budget: Amount
     """The run each trial stands for."""
+    trial: TrialConfig = TrialConfig()
+    """What trials do otherwise than the recipe's own run."""
+    confirm: ConfirmConfig | None = None
+    """Train the best recipes again at a larger run; absent: the search ends with its own runs."""
     space: SpaceConfig = SpaceConfig()
     """The ranges searched."""
     objective: ObjectiveConfig = ObjectiveConfig()

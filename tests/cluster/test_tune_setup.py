@@ -38,6 +38,7 @@ TUNING = {
         ("tuning.rungs=[0.5]", ("tuning", "rungs", "to 1")),
         ("tuning.space.share={low: 0.9, high: 0.2}", ("tuning.space.share", "low 0.9 is above high 0.2")),
         ("tuning.sampler=grid", ("tuning.sampler", "laws")),
+        ("tuning.trial.training.worker=1", ("tuning.trial.training.worker", "'workers'")),
     ],
 )
 def test_an_impossible_search(
@@ -94,6 +95,17 @@ def test_amounts_in_flops_become_tokens(tmp_path: Path) -> None:
     over = [f"tuning.budget={{value: {60_000 * flops}, unit: flops}}"]
     setup = set_up(load_recipe(path, over), gpus=0, gpu_memory=None)
     assert setup.budgets.whole == pytest.approx(60_000)
+
+
+def test_trials_may_be_smaller_than_the_run_they_stand_for(tmp_path: Path) -> None:
+    over = [
+        "training.workers=2",
+        "tuning.trial={training: {workers: 1, global_batch_tokens: 256}, evaluation: {sequences: 2}}",
+    ]
+    setup = set_up(load_recipe(small_recipe(tmp_path, tuning=TUNING), over), gpus=0, gpu_memory=None)
+    assert (setup.template.training.workers, setup.template.evaluation.sequences) == (1, 2)
+    assert setup.space.limits.step_tokens == 256
+    assert setup.recipe.training.workers == 2
 
 
 def test_trials_keep_one_checkpoint_and_measure_no_layers(tmp_path: Path) -> None:
