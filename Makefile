@@ -30,9 +30,11 @@ bench: $(VENV)/.dev
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.soak $(ARGS)
 
-# The recipe reference, from the docstrings of the configuration.
+# The recipe reference from the docstrings, the errors from the source, the numbers of scaling from the benchmarks.
 docs: $(VENV)/.demo
 	$(BIN)/python -m docs.build
+	$(BIN)/python -m docs.troubleshooting
+	$(BIN)/python -m docs.scaling
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -114,10 +114,11 @@ def train(
     from cluster.commands import plan_recipe, train_recipe
     from cluster.recipe import load_recipe, to_yaml
     from cluster.storage import storage_of
+    from tracking.redact import redact
 
     loaded = load_recipe(recipe, overrides or ())
     if dry_run:
-        print(to_yaml(loaded), end="")
+        print(redact(to_yaml(loaded)), end="")
         plan_recipe(loaded)
         return
     with storage_of(loaded):

@@ -17,6 +17,7 @@ from tracking.curation import read_funnel
 from tracking.history import read_history
 from tracking.identity import load_identity
 from tracking.plots import write_plots
+from tracking.redact import redact
 from tracking.report import write_report
 from tracking.report_data import BaseModel, Gap, ReportData, RunData, Totals
 from training.gap import GapMetrics
@@ -32,7 +33,7 @@ def build_report(recipe: Recipe, store: TokenStore, planned: list[Planned], fini
     return ReportData(
         title=recipe.name,
         created=time.strftime("%Y-%m-%d %H:%M"),
-        recipe=to_yaml(recipe),
+        recipe=redact(to_yaml(recipe)),
         base=BaseModel(
             name=recipe.model.base or "random weights",
             parameters=plans[first.name].estimate.parameters,
