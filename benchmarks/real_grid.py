@@ -1,4 +1,4 @@
-"""The full grid behind ``search_real_budget_share``: 5 epochs x 5 shares x 3 rates of recipes/search.yaml, each trained to its end.
+"""The full grid behind ``search_real_budget_share``: 5 epochs x 5 shares x 3 rates of recipes/search.yaml, trained to the end.
 
     python -m benchmarks.real_grid [PROCESSES]      # about half an hour on two cores; goes on where it stopped
 
@@ -98,7 +98,8 @@ def main() -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, "-m", "benchmarks.real_grid"]
     running = [subprocess.Popen([*command, str(i), str(parts)], env=environment) for i in range(parts)]
-    if any([process.wait() for process in running]):
+    codes = [process.wait() for process in running]
+    if any(codes):
         sys.exit("a part of the grid failed; the same command goes on")
     write_atomic(TABLE, json.dumps(table(grid_setup()), indent=1) + "\n")
 

@@ -29,16 +29,22 @@ _STARTING_SECONDS = 300.0
 _ENDING_SECONDS = 120.0
 
 
-def compare(module: str, name: str, *, steps: int = STEPS, worlds: Sequence[int] = WORLDS) -> Measured:
+def compare(
+    module: str, name: str, *, steps: int = STEPS, worlds: Sequence[int] = WORLDS, stage: int | None = None
+) -> Measured:
     """Speed of Steady over that of the program in ``benchmarks/<module>.py``: the smallest of all numbers of workers.
 
     Args:
         name: of the program, for the reader.
         steps: of each program.
+        stage: of ZeRO; absent: the recipe's default.
     """
     with tempfile.TemporaryDirectory() as scratch:
         store = sample_store(Path(scratch) / "store")
-        jobs = {world: sample_job(store, Path(scratch) / f"run-{world}", steps=steps, world=world) for world in worlds}
+        jobs = {
+            world: sample_job(store, Path(scratch) / f"run-{world}", steps=steps, world=world, stage=stage)
+            for world in worlds
+        }
         found = {world: _one(module, store, job, steps) for world, job in jobs.items()}
     slowest = min(worlds, key=lambda world: found[world]["ratio"]["median"])
     speed = BATCH_TOKENS / found[slowest]["other_step_s"]["median"]

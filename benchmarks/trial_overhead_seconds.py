@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.harness import ROOT, Benchmark, Measured
@@ -51,7 +52,7 @@ def between(search: Path) -> tuple[list[float], list[float]]:
         times = [record["time_ms"] / 1000 for record in read_trial_records(folder)]
         spans.append((times[0], times[-1]))
     spans.sort()
-    gaps = [later[0] - earlier[1] for earlier, later in zip(spans, spans[1:], strict=False)]
+    gaps = [later[0] - earlier[1] for earlier, later in pairwise(spans)]
     return gaps, [end - begin for begin, end in spans]
 
 

@@ -15,6 +15,7 @@ import ray.train.torch
 
 from ground.errors import UserError
 from tracking.system import SystemMonitor
+from training.allocator import keep_freed_memory
 from training.control import Control, Request, Stopped
 from training.job import Job, Record
 from training.watchdog import Watchdog
@@ -33,6 +34,7 @@ def work(config: dict[str, Any]) -> None:
     job, mailbox = Job.model_validate(config["job"]), config["mailbox"]
     context = ray.train.get_context()
     if not config["gpu"]:
+        keep_freed_memory()
         torch.set_num_threads(job.training.threads or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     device = ray.train.torch.get_device() if config["gpu"] else torch.device("cpu")
     if ray.get(mailbox.ended.remote()):
