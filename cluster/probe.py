@@ -1,7 +1,6 @@
-"""What one node of a cluster tells before a job is submitted: versions, storage, MLflow, files.
+"""What runs on single nodes of a cluster: the look before a job is submitted, and the end of one that does not listen.
 
-This file travels to the nodes by itself (``submit.py``), so it uses nothing but Python's own library and runs on any Python
-that Ray runs on.
+This file travels to the nodes by itself (``submit.py``): it uses nothing of Steady.
 """
 
 from __future__ import annotations
@@ -63,6 +62,22 @@ def clean(asked: dict[str, Any], node: str, made: list[str]) -> None:
     for folder in made:
         with contextlib.suppress(OSError):
             Path(folder).rmdir()
+
+
+def end_driver(job: str) -> None:
+    """SIGKILL to the driver of a job on this node and to what it started. (Its shell may be gone already, and to end the actor
+    that watches it would leave the driver running.)"""
+    import json
+
+    import psutil
+
+    for process in psutil.process_iter():
+        try:
+            told = json.loads(process.environ().get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+        except (psutil.Error, ValueError):
+            continue
+        if told.get("metadata", {}).get("job_submission_id") == job:
+            process.kill()
 
 
 def _write_mark(work: str, mark: str, node: str) -> dict[str, Any]:

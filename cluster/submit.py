@@ -217,7 +217,7 @@ async def _follow(
 
 
 def kill(client: JobSubmissionClient, job: str, python: str) -> None:
-    """End a job at once, whatever it does, by ending the actor that Ray watches it with.
+    """End a job at once, whatever it does: on its node, the actor that Ray watches it with ends the driver.
 
     Raises:
         UserError: it could not be done.
@@ -225,14 +225,14 @@ def kill(client: JobSubmissionClient, job: str, python: str) -> None:
     from ray.dashboard.modules.job.common import JOB_ACTOR_NAME_TEMPLATE, SUPERVISOR_ACTOR_RAY_NAMESPACE
 
     actor = f"ray.get_actor({JOB_ACTOR_NAME_TEMPLATE.format(job_id=job)!r}, {SUPERVISOR_ACTOR_RAY_NAMESPACE!r})"
-    code = f"import ray; ray.init(log_to_driver=False); ray.kill({actor})"
+    call = f"ray.get({actor}.__ray_call__.remote(lambda _: end_driver({job!r})))"
+    code = f"{inspect.getsource(probe.end_driver)}\nimport ray\nray.init(log_to_driver=False)\n{call}\n"
     helper = f"{_HELPERS[1]}{secrets.token_hex(4)}"
     with told(client.get_address()):
         client.submit_job(entrypoint=shlex.join([python, "-c", code]), submission_id=helper)
-        try:
-            _wait_for(client, helper)
-        finally:
-            _end(client, helper)
+        status, _ = _wait_for(client, helper)
+    if status != "SUCCEEDED":
+        raise UserError("JOB", f"{job} could not be ended ({helper}: {status})", f"see `ray job logs {helper}`")
 
 
 @no_type_check

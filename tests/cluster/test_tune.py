@@ -17,6 +17,7 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from cluster.recipe import load_recipe
+from ground.files import digest_file
 from tests.helpers.recipes import small_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -122,11 +123,12 @@ def test_no_data_is_copied(undisturbed: tuple[Path, str]) -> None:
     """Checkpoints of trials that can go on, models of finished ones, records: nothing of the store."""
     recipe, _ = undisturbed
     work = recipe.parent / "work"
-    store = {path.stat().st_size for path in (work / "store").rglob("*.bin")}
+    store = {digest_file(path) for path in (work / "store").rglob("*.tokens")}
     assert store
-    for path in (work / "search").rglob("*"):
-        assert path.is_dir() or path.stat().st_size not in store, path
-    assert not list((work / "search").rglob("*.bin"))
+    files = [path for path in (work / "search").rglob("*") if path.is_file()]
+    assert len(files) > 20
+    assert not store & {digest_file(path) for path in files}
+    assert not [path for path in files if path.suffix in (".tokens", ".starts", ".parquet")]
     assert not list((work / "search").glob("trial-*/checkpoints"))  # the search is over
 
 

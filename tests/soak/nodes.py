@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 _START_SECONDS = 240
+_TRIES = 3
 _OBJECT_STORE_BYTES = 100 << 20
 WORKER = "ray::RayTrainWorker"
 """How the title of a training worker's process begins."""
@@ -70,10 +71,17 @@ class Node:
 
 
 class Cluster:
-    """The cluster. Make it with :func:`cluster`."""
+    """The cluster. Make it with :func:`cluster`.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._started = folder, 0
+    Args:
+        folder: for everything Ray writes.
+        cpus: logical CPUs of each node but the head.
+        dashboard: start the dashboard on the head, which the Jobs API needs; its address is ``dashboard``.
+    """
+
+    def __init__(self, folder: Path, *, cpus: int = 1, dashboard: bool = False) -> None:
+        self.folder, self._started, self._cpus = folder, 0, cpus
+        self._dashboard_port = _free_port() if dashboard else None
         self._port = _free_port()
         self.environment = os.environ | {
             "RAY_ADDRESS": f"127.0.0.1:{self._port}",
@@ -81,9 +89,16 @@ class Cluster:
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_health_check_period_ms": "1000",  # a dead node is noticed in seconds
             "RAY_health_check_failure_threshold": "3",
+            "RAY_raylet_start_wait_time_s": "120",  # the machine may be busy
         }
         self.head: Node | None = None
         self.nodes: list[Node] = []
+
+    @property
+    def dashboard(self) -> str:
+        """URL of the dashboard and of the Jobs API."""
+        assert self._dashboard_port is not None, "started without one"
+        return f"http://127.0.0.1:{self._dashboard_port}"
 
     def start(self, workers: int) -> None:
         """Start the head and as many nodes as ``workers``.
@@ -91,18 +106,36 @@ class Cluster:
         Raises:
             RuntimeError: one of them does not start.
         """
-        self.head = self._start("--head", f"--port={self._port}", "--num-cpus=0", "--include-dashboard=false")
+        shown = ["--include-dashboard=false"]
+        if self._dashboard_port is not None:
+            shown = ["--include-dashboard=true", f"--dashboard-port={self._dashboard_port}"]
+        self.head = self._start("--head", f"--port={self._port}", "--num-cpus=0", *shown)
         self.head.wait_until_up()
         for _ in range(workers):
             self.nodes.append(self._start_node())
-        for node in self.nodes:
-            node.wait_until_up()
+        for node in list(self.nodes):
+            self.settle(node)
 
-    def replace(self, node: Node) -> None:
+    def replace(self, node: Node) -> Node:
         """Kill a node and start another in its stead, without waiting for it."""
         self.nodes.remove(node)
         node.kill()
         self.nodes.append(self._start_node())
+        return self.nodes[-1]
+
+    def settle(self, node: Node) -> None:
+        """Wait until a node is up. Ray gives a node's agents 15 s and no setting for it: on a busy machine it is tried again.
+
+        Raises:
+            RuntimeError: it never starts.
+        """
+        for _ in range(_TRIES):
+            try:
+                node.wait_until_up()
+                return
+            except RuntimeError:
+                node = self.replace(node)
+        node.wait_until_up()
 
     def left_of_runs(self) -> list[str]:
         """Titles of processes that belong to a run."""
@@ -121,7 +154,7 @@ class Cluster:
                 line = " ".join(process.cmdline())
             except psutil.Error:
                 continue
-            if str(self._folder) in line or self.environment["RAY_ADDRESS"] in line:
+            if str(self.folder) in line or self.environment["RAY_ADDRESS"] in line:
                 found.append(line[:200])
         return found
 
@@ -129,21 +162,26 @@ class Cluster:
         return [*([self.head] if self.head else []), *self.nodes]
 
     def _start_node(self) -> Node:
-        return self._start(f"--address={self.environment['RAY_ADDRESS']}", "--num-cpus=1")
+        return self._start(f"--address={self.environment['RAY_ADDRESS']}", f"--num-cpus={self._cpus}")
 
     def _start(self, *arguments: str) -> Node:
         self._started += 1
         # Nodes of one machine that share this folder would give their sockets the same names.
-        folder = self._folder / str(self._started)
+        folder = self.folder / str(self._started)
         folder.mkdir()
-        return Node([*arguments, f"--temp-dir={folder}"], self.environment, folder / "log")
+        ports = [f"--dashboard-agent-listen-port={_free_port()}"]  # the default is one for the whole machine
+        return Node([*arguments, *ports, f"--temp-dir={folder}"], self.environment, folder / "log")
 
 
 @contextmanager
-def cluster(workers: int = 2) -> Iterator[Cluster]:
-    """A cluster with room for ``workers`` workers on as many nodes; gone at the end, its files too."""
+def cluster(workers: int = 2, *, cpus: int = 1, dashboard: bool = False) -> Iterator[Cluster]:
+    """A cluster with room for ``workers`` workers on as many nodes; gone at the end, its files too.
+
+    Args:
+        cpus, dashboard: as of :class:`Cluster`.
+    """
     folder = Path(tempfile.mkdtemp(prefix="soak-"))  # Ray's sockets need a short path
-    started = Cluster(folder)
+    started = Cluster(folder, cpus=cpus, dashboard=dashboard)
     try:
         started.start(workers)
         yield started
