@@ -6,17 +6,21 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test lint fast bench soak docs clean
+.PHONY: demo test test-long lint fast bench soak docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/steady demo
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "not slow and not long" -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -m "slow and not long"
+
+# Whole clusters and real servers, about 20 minutes. Some need PostgreSQL.
+test-long: $(VENV)/.dev
+	$(BIN)/python -m pytest -m long
 
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -m "not slow and not long" -n auto --maxprocesses 4
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -44,6 +44,8 @@ from tuning.trial import (
 )
 
 JOB = "job.json"
+_HEAD = "node:__internal_head__"
+"""A resource that every Ray cluster has, on one node."""
 _POLL_SECONDS = 0.5
 _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a job's records are ours
@@ -296,8 +298,10 @@ def _tuner(search: Search, searcher: Searcher) -> tune.Tuner:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    # The workers of a nested run take places of their own; its trial only waits for them.
-    resources: dict[str, float] = {"CPU": 0} if search.nested else {"CPU": 1, **({"GPU": 1} if search.use_gpu else {})}
+    # The workers of a nested run take places of their own; its trial only waits for them, beside the driver, where no node is
+    # lost while the search lives. Ray Tune wants it to take something.
+    alone = {"CPU": 1.0, **({"GPU": 1.0} if search.use_gpu else {})}
+    resources: dict[str, float] = {"CPU": 0.0, _HEAD: 0.001} if search.nested else alone
     return tune.Tuner(
         tune.with_resources(_Trial, resources),
         tune_config=tune.TuneConfig(

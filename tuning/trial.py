@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -192,6 +193,8 @@ def run_here(job: TrainingJob, end_tokens: float, device: torch.device) -> Ended
     Raises:
         UserError: for a reason that every trial would meet.
     """
+    import torch
+
     from training.loop import train
 
     _ensure_process_group(device)
@@ -200,7 +203,13 @@ def run_here(job: TrainingJob, end_tokens: float, device: torch.device) -> Ended
         until = round(end_tokens / job.training.global_batch_tokens)
         train(job, records, device=device, control=FileControl(stop_flag(Path(job.folder).parent)), until=until)
 
-    return run_piece(job, end_tokens, piece)
+    try:
+        return run_piece(job, end_tokens, piece)
+    finally:
+        # An engine is full of cycles: without this the next trial begins beside the memory of the last ones.
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def run_piece(job: TrainingJob, end_tokens: float, piece: Callable[[RecordFile], object]) -> Ended:

@@ -18,7 +18,7 @@ from tests.helpers.recipes import small_recipe
 from tests.soak.nodes import WORKER, Cluster, Node, cluster
 from training.job import Record
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 
 _SECRET = "planted-3b1f77"
 _PLANTED = ("MLFLOW_TRACKING_PASSWORD", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "DATABASE_PASSWORD")

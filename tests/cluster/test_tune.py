@@ -202,6 +202,7 @@ def test_a_search_that_is_killed_ends_as_the_one_left_alone(undisturbed: tuple[P
     assert again["mixture"] == yaml.safe_load((expected / "best.yaml").read_text())["mixture"]
 
 
+@pytest.mark.long
 def test_trials_of_two_workers_are_nested_runs(tmp_path: Path) -> None:
     tuning = TUNING | {"budget": {"value": 12_800}, "run_budget": {"value": 6_400}, "rungs": [0.25, 1.0]}
     tuning |= {"max_concurrent": 1}

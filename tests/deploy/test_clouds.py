@@ -131,7 +131,7 @@ def ec2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, s
         }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ray_starts_every_type_of_machine_on_a_simulated_ec2(ec2: dict[str, str]) -> None:
     import boto3
     from ray.autoscaler._private.aws.config import bootstrap_aws

@@ -131,7 +131,7 @@ def test_versions_are_those_of_the_repository(compose: dict[str, Any]) -> None:
         assert re.search(r":v?\d+\.\d+(\.\d+)?", service["image"]), f"{service['image']} is not pinned"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(missing_for_servers() is not None, reason=str(missing_for_servers()))
 def test_its_mlflow_runs_with_users_on_postgresql_and_s3(compose: dict[str, Any], tmp_path: Path) -> None:
     """The command and the environment of the service, with other addresses: who has no password gets nothing."""

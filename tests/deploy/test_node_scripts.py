@@ -147,7 +147,7 @@ def test_a_refusal_of_ray_is_an_error(tmp_path: Path) -> None:
     assert done.returncode == 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ray_itself_drains_the_node() -> None:
     with cluster(workers=1) as ray_cluster:
         (worker,) = ray_cluster.nodes

@@ -12,7 +12,7 @@ from tests.docs.commands import ROOT, blocks, commands_of
 from tests.docs.corpora import write_corpora
 from tests.docs.running import steady
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 pytest.importorskip("lm_eval", reason="lm-eval is not installed")
 
 PAGE = ROOT / "docs" / "tutorials" / "own-corpus.md"

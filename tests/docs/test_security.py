@@ -157,7 +157,7 @@ def ray_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_a_planted_secret_is_in_no_log_record_or_report(tmp_path: Path, ray_folder: Path) -> None:
     """A whole run with secrets in the environment and in MLflow's address, which nobody answers: output, spool, job, checkpoints,

@@ -19,7 +19,7 @@ from tests.helpers.recipes import small_recipe
 from tests.helpers.servers import KEYS, ROOT, Mlflow, free_port, missing_for_servers, postgres, s3
 from tests.helpers.stores import make_store
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 JOBS, STEPS, METRICS = 8, 1000, 30
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from pathlib import Path
@@ -134,6 +135,13 @@ def test_a_trial_goes_from_rung_to_rung(store: TokenStore, tmp_path: Path) -> No
     two = result_of_trial(template(store, tmp_path / "b"), BLEND, ObjectiveConfig(), job(1536, end))
     assert one.reports[-1] == two.reports[-1]
     assert one.reports[-1].tokens == end
+
+
+def test_a_trial_leaves_no_engine_behind(store: TokenStore, tmp_path: Path) -> None:
+    from deepspeed.runtime.engine import DeepSpeedEngine
+
+    run_here(trial_job(template(store, tmp_path), BLEND, 0, POINT, 5), 1024, CPU)
+    assert not [one for one in gc.get_objects() if type(one) is DeepSpeedEngine]
 
 
 def test_a_trial_that_is_told_to_stop_has_a_checkpoint(store: TokenStore, tmp_path: Path) -> None:
