@@ -19,6 +19,7 @@ NAMES = (
     "data_wait",
     "plan_trillion_ms",
     "search_analytic_budget_share",
+    "search_real_budget_share",
     "trial_overhead_seconds",
     "curate_throughput",
     "curate_vs_datatrove",

@@ -282,7 +282,7 @@ def demo(
     work: Annotated[Path, typer.Option(help="Folder for everything the demo writes.")] = Path(".steady/demo"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away an earlier demo first.")] = False,
 ) -> None:
-    """Run the main job end to end on packaged text: curate, plan, train three runs, report. No GPU, under 12 minutes."""
+    """Run the main job end to end on packaged text: curate, plan, train, report, search. No GPU, under 15 minutes."""
     from cluster.demo import run_demo
 
     run_demo(work, fresh=fresh)

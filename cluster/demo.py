@@ -44,7 +44,7 @@ def run_demo(work: Path, *, fresh: bool) -> Path:
     train_recipe(recipe)
     _step(4, "report: HTML and plots, also logged to MLflow (about 10 s)")
     page = report_recipe(recipe, show=False)  # the table stands above already
-    _step(5, "search: subset, epochs, domain share and learning rate for short runs, under one budget (about 2 min)")
+    _step(5, "search: subset, epochs, domain share and learning rate for short runs, under one budget (about 3 min)")
     tune_recipe(recipe)
     console.print(
         f"done in {duration(time.perf_counter() - started)}. Browse the runs with: steady ui {_shown(_RECIPE)}"
