@@ -17,6 +17,7 @@ from tuning.objective import tolerance
 from tuning.outcome import Confirmed
 from tuning.propose import Decision, Planner, Stop
 from tuning.proxy import Finalist, finalists
+from tuning.space import Point
 
 CONFIRMED = "confirmed.yaml"
 
@@ -39,18 +40,23 @@ def choose(setup: Setup, history: History, base_general: float) -> list[Finalist
 
 def confirming(setup: Setup, chosen: Sequence[Finalist]) -> Callable[[History, int, float], Decision]:
     """A decider that runs every finalist once, to its end."""
-    step = setup.space.limits.step_tokens
 
     def decide(_: History, number: int, __: float) -> Decision:
         if number >= len(chosen):
             return Decision(Stop("all finalists are confirmed"), None)
-        one = chosen[number]
-        end = int(one.large.tokens / step + 1e-6) * step
+        point = _whole(setup, chosen[number])
         # Not the seed that the finalist was chosen with.
         seed = setup.config.seed * 1_000_003 + 500_000 + number
-        return Decision(Job(number, number, one.large, seed, 0, end, f"confirms trial {one.trial}"), None)
+        end = round(point.tokens / setup.space.limits.step_tokens) * setup.space.limits.step_tokens
+        return Decision(Job(number, number, point, seed, 0, end, f"confirms trial {chosen[number].trial}"), None)
 
     return decide
+
+
+def _whole(setup: Setup, one: Finalist) -> Point:
+    """The finalist at the larger run, in whole steps of its batch."""
+    large = one.large
+    return setup.space.project(large.tokens, large.epochs, large.share, large.learning_rate)
 
 
 def confirmed(setup: Setup, chosen: Sequence[Finalist], driver: Driver) -> list[Confirmed]:
@@ -79,7 +85,7 @@ def write_confirmed(setup: Setup, results: Sequence[Confirmed], base: Base, path
     best, domain, general = min(ran, key=lambda row: row[1] + scalar.penalty * max(0.0, row[2] - scalar.limit))
     plain = setup.recipe.model_dump(mode="json", exclude_none=True, exclude_unset=True)
     sections = {name: value for name, value in plain.items() if name not in ("tuning", "runs")}
-    point = best.finalist.large
+    point = _whole(setup, best.finalist)
     mixture = mixture_of(point, setup.blend, setup.recipe.mixture).model_dump(mode="json")
     # The last digit must not cost a step of the run.
     sections["mixture"] = {
