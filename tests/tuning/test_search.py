@@ -272,7 +272,7 @@ def test_objective() -> None:
     assert pareto_front([1, 2, 3, 2.5], [3, 2, 1, 2.5]) == [0, 1, 2]
     draws = np.array([[1.0, 2.0], [1.0, 2.0]]), np.array([[1.0, 2.0], [3.0, 2.0]])
     assert front_probability(*draws) == pytest.approx([1, 0.5])
-    with pytest.raises(UserError, match=r"below 2 x 0\.03"):
+    with pytest.raises(UserError, match=r"below 0\.06"):
         check_tolerance(ObjectiveConfig(), 0.06)
     check_tolerance(ObjectiveConfig(), 0.04)
 
