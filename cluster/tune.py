@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from cluster.recipe import Recipe
 from cluster.sync import say_what_is_kept
 from cluster.tune_confirm import CONFIRMED, choose, confirmed, confirming, write_confirmed
 from cluster.tune_log import TrialLogs
-from cluster.tune_setup import Setup, claim, search_folder, set_up, tuning_of
+from cluster.tune_setup import SETTINGS, Setup, claim, search_folder, set_up, tuning_of
 from cluster.tune_view import show_best, show_confirmed, show_finalists, show_result, show_setup, show_status
 from cluster.workflow import only_writer, open_tracker
 from ground.errors import UserError
@@ -57,7 +58,7 @@ def tune_recipe(recipe: Recipe, *, resume: bool = False) -> Path:
     if resume and not search_folder(recipe).is_dir():
         raise UserError("--resume", f"there is no search in {search_folder(recipe)}", "leave --resume out to begin one")
     gpus, _ = local_gpus()
-    remote = bool(recipe.cluster.address)
+    remote = recipe.cluster.address or os.environ.get("RAY_ADDRESS")
     setup = None if remote else set_up(recipe, gpus=gpus, gpu_memory=gpu_memory_of(recipe.training.gpu))
     if setup is not None:
         _check_known_base(setup)
@@ -76,7 +77,7 @@ def plan_search(recipe: Recipe) -> None:
     Raises:
         UserError: as ``tune_recipe``, as far as it is known without training.
     """
-    gpus, _ = local_gpus()
+    gpus = max(local_gpus()[0], recipe.training.workers if recipe.training.accelerator == "gpu" else 0)
     setup = set_up(recipe, gpus=gpus, gpu_memory=gpu_memory_of(recipe.training.gpu))
     _check_known_base(setup)
     show_setup(setup, "no run is started", begun=False)
@@ -88,7 +89,12 @@ def report_search(recipe: Recipe) -> Path:
     Raises:
         UserError: there is no search, or it has no result yet.
     """
-    gpus, _ = local_gpus()
+    settings = search_folder(recipe) / SETTINGS
+    if not settings.is_file():
+        raise UserError("tuning", f"there is no search in {settings.parent}", "run `steady tune` with this recipe")
+    # Whatever this machine has: the search ran where it ran.
+    on_gpus = json.loads(settings.read_text())["template"]["training"]["accelerator"] == "gpu"
+    gpus = recipe.training.workers if on_gpus else 0
     setup = set_up(recipe, gpus=gpus, gpu_memory=gpu_memory_of(recipe.training.gpu))
     base = load_base(setup.folder / BASE, setup.template)
     if base is None or not (setup.folder / "trials.jsonl").is_file():
@@ -111,7 +117,7 @@ def status_of(recipe: Recipe) -> None:
     folder = search_folder(recipe)
     if not (folder / "ledger.jsonl").is_file():
         raise UserError("tuning", f"there is no search in {folder}", "run `steady tune` with this recipe")
-    settings = json.loads((folder / "search.json").read_text())
+    settings = json.loads((folder / SETTINGS).read_text())
     ledger = Ledger(folder / "ledger.jsonl", settings["budgets"]["whole"])
     show_status(folder, ledger.state(), _clock(folder))
 

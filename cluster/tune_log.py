@@ -37,7 +37,7 @@ class TrialLogs:
         for log, tail in self._open.values():
             for record in tail.read():
                 log.log(self._with_objective(record))
-        new = [r for number, r in sorted(self._driver.results.items()) if number not in self._results]
+        new = [r for number, r in sorted(self._driver.results.copy().items()) if number not in self._results]
         for result in new:
             self._results.add(result.job.number)
             self._settle(result)

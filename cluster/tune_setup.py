@@ -25,7 +25,8 @@ from tuning.space import Limits, Space
 
 SEARCH = "search"
 """A search's folder in the work folder."""
-_SETTINGS = "search.json"
+SETTINGS = "search.json"
+"""In the search's folder: what it searches, so that another search does not go on with it."""
 _CHECKPOINTS_PER_RUN = 4
 """Of a trial, where the recipe does not say: a trial loses little when its process dies, and the rungs have theirs anyway."""
 
@@ -219,7 +220,7 @@ def claim(setup: Setup) -> None:
     Raises:
         UserError: it holds another search.
     """
-    path = setup.folder / _SETTINGS
+    path = setup.folder / SETTINGS
     identity = {
         "tuning": setup.config.model_dump(mode="json"),
         "budgets": {"whole": setup.budgets.whole, "run": setup.budgets.run},
