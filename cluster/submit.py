@@ -269,10 +269,21 @@ def _main_of_the_look() -> None:
         "nodes": [told[node] | {"node": names[node]} for node in told],
         "unseen": {names[node]: [names[other] for other in unseen[node]] for node in unseen if unseen[node]},
         "silent": [names[node] for node in alive if node not in told],
-        "resources": ray.cluster_resources(),
+        "resources": _capacity(),
         "ray": ray.__version__,
     }
     print("STEADY-PREFLIGHT " + json.dumps(answer), flush=True)  # noqa: T201
+
+
+def _capacity() -> dict[str, float]:
+    """What is there, or more where an autoscaler says that it may start machines (as ``training/launch.py`` counts)."""
+    there: dict[str, float] = dict(ray.cluster_resources())  # type: ignore[no-untyped-call]  # Ray's own lacks types
+    most: dict[str, float] = {}
+    with suppress(ImportError, AttributeError):  # Ray's own, and no promise of it
+        from ray._private.state import state
+
+        most = dict(state.get_max_resources_from_cluster_config() or {})
+    return {name: max(there.get(name, 0), most.get(name, 0)) for name in there.keys() | most.keys()}
 
 
 def _answer_of(client: JobSubmissionClient, job: str, python: str) -> dict[str, Any]:

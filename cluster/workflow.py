@@ -6,7 +6,7 @@ import fcntl
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -316,9 +316,10 @@ def measured_speed(work: Path, variant: Recipe) -> float | None:
         same = job.get("model") == model and all(
             value == wanted.get(key) for key, value in job.get("training", {}).items() if key in _SPEED_FIELDS
         )
-        result = json.loads(path.read_text())
-        if job and same and result["seconds"] > 0:
-            return float(result["tokens"] / result["seconds"])
+        with suppress(ValueError, KeyError, TypeError):  # a damaged result tells no speed
+            result = json.loads(path.read_text())
+            if job and same and result["seconds"] > 0:
+                return float(result["tokens"] / result["seconds"])
     return None
 
 
