@@ -43,7 +43,7 @@ def page(heading: str, subtitle: str, body: str, charts: Mapping[str, Any], styl
 <body>
 <main>
 <header><h1>{title}</h1><p>{escape(subtitle)}</p></header>
-<noscript><p class="note">The charts need JavaScript; the numbers are in the tables.</p></noscript>
+<noscript><p class="note">The charts need JavaScript; every number is in the tables.</p></noscript>
 {body}
 </main>
 <script type="application/json" id="charts">{payload}</script>

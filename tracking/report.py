@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
-from typing import Any
 
 from ground.files import write_atomic
 from tracking import report_sections as sections
 from tracking.charts import gap_charts, score_histograms, share_charts, to_json, token_unit, training_charts
 from tracking.curation import SourceFunnel
+from tracking.page import page
 from tracking.report_corpus import corpus
 from tracking.report_data import ReportData
 from tracking.report_layers import layer_charts, layers
 from tracking.report_tasks import task_charts, tasks
 
-_ASSETS = Path(__file__).parent / "assets"
-
-# The page is opened from disk and inside MLflow: it may run what it carries and load nothing.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
+_STYLES, _SCRIPT = ("report.css",), "report.js"
 
 
 def write_report(data: ReportData, path: Path) -> None:
@@ -60,7 +54,7 @@ def render_report(data: ReportData) -> str:
         "charts": [to_json(chart) for chart in (*leading, *each, *answers, *shares, *updates, *training)],
         "histograms": [asdict(histogram) for histogram in histograms],
     }
-    return _page(data.title, data.created, "".join(body), charts)
+    return page(data.title, data.created, "".join(body), charts, _STYLES, _SCRIPT)
 
 
 def render_curation_report(
@@ -81,46 +75,4 @@ def render_curation_report(
         "charts": [],
         "histograms": [asdict(histogram) for histogram in histograms],
     }
-    return _page(title, subtitle, corpus(sources, histograms) + sections.recipe(recipe), charts)
-
-
-def _page(heading: str, subtitle: str, body: str, charts: Mapping[str, Any]) -> str:
-    from plotly.offline import get_plotlyjs
-
-    payload = json.dumps(charts, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    title = escape(heading)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{title}</title>
-<style>
-{_asset("report.css")}</style>
-</head>
-<body>
-<main>
-<header><h1>{title}</h1><p>{escape(subtitle)}</p></header>
-<noscript><p class="note">The charts need JavaScript; every number is in the tables.</p></noscript>
-{body}
-</main>
-<script type="application/json" id="charts">{payload}</script>
-<script>
-{_inline(get_plotlyjs())}
-</script>
-<script>
-{_inline(_asset("report.js"))}</script>
-</body>
-</html>
-"""
-
-
-def _asset(name: str) -> str:
-    return (_ASSETS / name).read_text(encoding="utf-8")
-
-
-def _inline(script: str) -> str:
-    """JavaScript that cannot end its own element; in a string ``\\/`` is ``/``."""
-    return re.sub(r"</(?=script)", r"<\\/", script, flags=re.IGNORECASE)
+    return page(title, subtitle, corpus(sources, histograms) + sections.recipe(recipe), charts, _STYLES, _SCRIPT)

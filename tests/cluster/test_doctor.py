@@ -212,7 +212,7 @@ def test_ray_tokens(open_port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_mlflow_as_a_file(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/work/mlflow.db"
+    uri = f"sqlite:///{tmp_path / 'work' / 'mlflow.db'}"
     (line,) = doctor_services.mlflow(uri, "demo")
     expect(line, "ok", "will be made by the first run")
     assert not (tmp_path / "work").exists()

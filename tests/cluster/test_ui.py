@@ -25,15 +25,15 @@ def plan(recipe: Recipe, environment: dict[str, str], *hosts: str) -> ui.Server:
 
 def test_the_defaults_are_a_file_and_a_folder(path: Path, tmp_path: Path) -> None:
     server = plan(load_recipe(path), {"PATH": "/bin"})
-    assert server.backend == f"sqlite:///{tmp_path}/work/mlflow.db" == server.environment[ui.BACKEND]
-    assert server.artifacts == f"{tmp_path}/work/artifacts" == server.environment[ui.ARTIFACTS]
+    assert server.backend == f"sqlite:///{tmp_path / 'work' / 'mlflow.db'}" == server.environment[ui.BACKEND]
+    assert server.artifacts == str(tmp_path / "work" / "artifacts") == server.environment[ui.ARTIFACTS]
     assert server.command[-6:] == ["--host", "127.0.0.1", "--port", "5000", "--workers", "3"]
     assert server.environment["PATH"] == "/bin"
 
 
 def test_an_address_of_a_server_is_not_its_database(path: Path, tmp_path: Path) -> None:
     recipe = load_recipe(path, ["tracking.uri=http://127.0.0.1:5000"])
-    assert plan(recipe, {}).backend == f"sqlite:///{tmp_path}/work/mlflow.db"
+    assert plan(recipe, {}).backend == f"sqlite:///{tmp_path / 'work' / 'mlflow.db'}"
     assert plan(load_recipe(path, ["tracking.uri=postgresql://a@b/c"]), {}).backend == "postgresql://a@b/c"
 
 
