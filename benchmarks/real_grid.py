@@ -2,7 +2,7 @@
 
     python -m benchmarks.real_grid [PROCESSES]      # about half an hour on two cores; goes on where it stopped
 
-Writes ``benchmarks/results/real_grid.json``: for every point its curve of both metrics at the search's own rungs. Needs the
+Writes ``benchmarks/data/real_grid.json``: for every point its curve of both metrics at the search's own rungs. Needs the
 store of `steady demo`.
 """
 
@@ -25,7 +25,7 @@ from tuning.space import Point, Space
 from tuning.trial import read_trial_records, reports_of, trial_job, trial_name
 
 RECIPE = "recipes/search.yaml"
-TABLE = Path(__file__).parent / "results" / "real_grid.json"
+TABLE = Path(__file__).parent / "data" / "real_grid.json"
 TICKS = (5, 5, 3)
 """Epochs, shares, learning rates; evenly in the space's own coordinates."""
 

@@ -1,4 +1,4 @@
-"""The search on the tiny real model against the full grid of the same space, whose table is ``results/real_grid.json``."""
+"""The search on the tiny real model against the full grid of the same space, whose table is ``data/real_grid.json``."""
 
 from __future__ import annotations
 

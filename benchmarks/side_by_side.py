@@ -21,7 +21,7 @@ from pipelines.store import TokenStore
 from training.job import Job
 
 WORLDS = (1, 2)
-STEPS = 26
+STEPS = 46
 """Of each program; those that warm up or have held-out losses measured after them do not count."""
 
 _SAME_LOSS = 1e-4

@@ -15,7 +15,7 @@ from cluster.recipe import Recipe
 from cluster.sync import say_what_is_kept
 from cluster.tune_confirm import CONFIRMED, choose, confirmed, confirming, write_confirmed
 from cluster.tune_log import TrialLogs
-from cluster.tune_setup import SETTINGS, Setup, claim, search_folder, set_up, tuning_of
+from cluster.tune_setup import SETTINGS, Setup, claim, earlier_of, search_folder, set_up, tuning_of
 from cluster.tune_view import show_best, show_confirmed, show_finalists, show_result, show_setup, show_status
 from cluster.workflow import only_writer, open_tracker
 from ground.errors import UserError
@@ -62,6 +62,7 @@ def tune_recipe(recipe: Recipe, *, resume: bool = False) -> Path:
     setup = None if remote else set_up(recipe, gpus=gpus, gpu_memory=gpu_memory_of(recipe.training.gpu))
     if setup is not None:
         _check_known_base(setup)
+        earlier_of(setup)
     with session(recipe.cluster.address):
         if setup is None:
             from training.launch import gpus_available
@@ -80,7 +81,7 @@ def plan_search(recipe: Recipe) -> None:
     gpus = max(local_gpus()[0], recipe.training.workers if recipe.training.accelerator == "gpu" else 0)
     setup = set_up(recipe, gpus=gpus, gpu_memory=gpu_memory_of(recipe.training.gpu))
     _check_known_base(setup)
-    show_setup(setup, "no run is started", begun=False)
+    show_setup(setup, "no run is started", earlier_of(setup), begun=False)
 
 
 def report_search(recipe: Recipe) -> Path:
@@ -133,7 +134,7 @@ def _search(setup: Setup) -> Path:
     driver, planner = _driver(setup), _planner(setup, base)
     recipe = setup.recipe
     tracker = open_tracker(recipe, or_later=True)
-    show_setup(setup, tracker.shown_uri, begun=bool(driver.jobs))
+    show_setup(setup, tracker.shown_uri, earlier_of(setup), begun=bool(driver.jobs))
     say_unreachable(tracker)
     with _parent(tracker, setup) as parent:
         tell = partial(foretell, space=setup.space, config=setup.config.objective)
@@ -279,11 +280,11 @@ def _parent(tracker: Tracker, setup: Setup) -> RunLog:
 
 def _driver(setup: Setup) -> Driver:
     step = setup.space.limits.step_tokens
-    return Driver(setup.folder, setup.budgets.whole, step, setup.config.max_concurrent)
+    return Driver(setup.folder, setup.budgets.whole, step, setup.config.max_concurrent, earlier_of(setup).trials)
 
 
 def _planner(setup: Setup, base: Base) -> Planner | PlainPlanner:
-    return planner_of(setup.space, setup.config, _base_metrics(setup, base)[1])
+    return planner_of(setup.space, setup.config, _base_metrics(setup, base)[1], earlier_of(setup).points)
 
 
 def _base_metrics(setup: Setup, base: Base) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +22,12 @@ from training.job import Job
 from tuning.blend import Blend, blend_of, check_metric, mixture_of
 from tuning.budget import Budgets, Rates, resolve, to_tokens, whole_steps
 from tuning.config import ConfirmConfig, TuningConfig
+from tuning.earlier import Earlier, load_earlier, read_earlier, save_earlier
 from tuning.space import Limits, Space
 
 SEARCH = "search"
 """A search's folder in the work folder."""
-SETTINGS = "search.json"
+SETTINGS, EARLIER = "search.json", "earlier.json"
 """In the search's folder: what it searches, so that another search does not go on with it."""
 _CHECKPOINTS_PER_RUN = 4
 """Of a trial, where the recipe does not say: a trial loses little when its process dies, and the rungs have theirs anyway."""
@@ -185,7 +187,8 @@ def _confirmation(
     budgets = Budgets(float(config.count * run), run)
     made = _setup(place, recipe, recipe, budgets, search_folder(recipe) / "confirm")
     held = budgets.whole * rates.flops_per_token / trial.flops_per_token
-    return replace(made, enlargement=run / trial_run), held
+    alone = made.config.model_copy(update={"earlier": ()})
+    return replace(made, config=alone, enlargement=run / trial_run), held
 
 
 def space_of(config: TuningConfig, recipe: Recipe, store: TokenStore, blend: Blend, run_tokens: int) -> Space:
@@ -214,20 +217,38 @@ def space_of(config: TuningConfig, recipe: Recipe, store: TokenStore, blend: Ble
     )
 
 
+def settings_of(setup: Setup) -> dict[str, Any]:
+    """What a search is, as plain values."""
+    return {
+        "tuning": setup.config.model_dump(mode="json"),
+        "budgets": {"whole": setup.budgets.whole, "run": setup.budgets.run},
+        "proportions": {"domain": dict(setup.blend.domain), "general": dict(setup.blend.general)},
+        "template": {key: value for key, value in setup.template.identity().items() if key != "name"},
+    }
+
+
+def earlier_of(setup: Setup) -> Earlier:
+    """What other searches tell this one: what they told it when it began, or what they would.
+
+    Raises:
+        UserError: there is no such search, or it read another store.
+    """
+    if (setup.folder / SETTINGS).is_file():
+        return load_earlier(setup.folder / EARLIER)
+    folders = [Path(work) / SEARCH for work in setup.config.earlier]
+    return read_earlier(folders, json.loads(canonical_json(settings_of(setup))), setup.space)
+
+
 def claim(setup: Setup) -> None:
     """Make the search's folder this search's own.
 
     Raises:
         UserError: it holds another search.
     """
-    path = setup.folder / SETTINGS
-    identity = {
-        "tuning": setup.config.model_dump(mode="json"),
-        "budgets": {"whole": setup.budgets.whole, "run": setup.budgets.run},
-        "template": {key: value for key, value in setup.template.identity().items() if key != "name"},
-    }
+    path, identity = setup.folder / SETTINGS, settings_of(setup)
     if not path.is_file():
         setup.folder.mkdir(parents=True, exist_ok=True)
+        save_earlier(setup.folder / EARLIER, earlier_of(setup))
         write_atomic(path, canonical_json(identity))
         return
     changed = [str(found) for found in differences(json.loads(path.read_text()), json.loads(canonical_json(identity)))]

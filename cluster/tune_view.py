@@ -8,13 +8,14 @@ from pathlib import Path
 from cluster.console import console, count, duration
 from cluster.tune_setup import Setup
 from tracking.search_data import SearchData
+from tuning.earlier import Earlier
 from tuning.history import Result
 from tuning.ledger import State
 from tuning.proxy import Finalist
 from tuning.trial import trial_name
 
 
-def show_setup(setup: Setup, mlflow: str, *, begun: bool) -> None:
+def show_setup(setup: Setup, mlflow: str, earlier: Earlier, *, begun: bool) -> None:
     """What will be searched and what it may cost."""
     space, budgets, config = setup.space, setup.budgets, setup.config
     cost = setup.planned.estimate
@@ -30,6 +31,9 @@ def show_setup(setup: Setup, mlflow: str, *, begun: bool) -> None:
         f"budget {count(budgets.whole)} tokens ({budgets.whole / budgets.run:.3g} runs){time}, "
         f"{config.max_concurrent} trial(s) at once; MLflow at {mlflow}"
     )
+    if config.earlier:
+        known, first = len(earlier.trials), len(earlier.points)
+        console.print(f"of earlier searches {known} trials are known, {first} recipes are tried first")
 
 
 def show_result(setup: Setup, result: Result, account: State) -> None:

@@ -60,6 +60,8 @@ def caveats(data: SearchData) -> list[str]:
     failed = [str(trial.number) for trial in data.trials if trial.state == "failed"]
     if failed:
         found.append(f"Trial{'s' * (len(failed) > 1)} {listed(failed)} failed and went on no more.")
+    if data.earlier:
+        found.append(f"What is expected rests on {data.earlier} trials of earlier searches too, which are not shown here.")
     if data.sampler != "laws":
         found.append(
             f"Trials were chosen by {data.sampler}; laws and regression were fitted afterwards, for this report."

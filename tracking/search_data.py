@@ -63,6 +63,8 @@ class SearchData:
     device_seconds: float
     reason: str
     """Why it ended; empty while it goes on."""
+    earlier: int = 0
+    """Trials of other searches that the laws know besides its own."""
     best: BestData | None = None
     worst: int | None = None
     """The finished trial with the highest expected objective; None when that is the best."""

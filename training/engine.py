@@ -94,6 +94,9 @@ def build_engine(
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
     if precision != "fp32" and not config.zero_stage:
         _sum_in_fp32(engine)
+    if world == 1 and precision == "fp32" and not config.zero_stage:
+        # DeepSpeed would copy all gradients into one buffer and back to sum them over one worker: 2 to 3 % of a step on a CPU.
+        engine.enable_backward_allreduce = False
     if config.compile:
         _check_compiler(device)
         engine.compile()

@@ -32,7 +32,8 @@ from training.signals import stopped_by_signals
 
 _POLL_SECONDS = 0.5
 _COLLECTIVE_SECONDS = 1800  # torch's own limit; the watchdog is to be faster
-_HEALTH_CHECK_SECONDS = "0.2"  # the default of 2 s adds 5 s to the end of every run
+_HEALTH_CHECK_SECONDS = 0.2  # the default of 2 s adds 5 s to the end of every run
+_HEALTH_CHECKS_PER_SECOND = 100  # of all workers together: the controller asks each of them
 
 
 def launch(
@@ -65,7 +66,8 @@ def launch(
         Stopped: it stopped at ``until``, or because ``asked_to_stop`` said so.
     """
     check_capacity(job.training.fewest_workers, use_gpu=use_gpu, cpus_per_worker=cpus_per_worker)
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _HEALTH_CHECK_SECONDS)
+    health = min(2.0, max(_HEALTH_CHECK_SECONDS, job.training.workers / _HEALTH_CHECKS_PER_SECOND))
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(health))
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(job.training.watchdog_s)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     # On the driver's own node: it must not be lost with a worker's.

@@ -43,7 +43,7 @@ class Beliefs:
 
     def __init__(self, space: Space, config: ObjectiveConfig, history: History, base_general: float, seed: int) -> None:
         self.space, self.history, self._config, self._base = space, history, config, base_general
-        trials = [trial for trial in history.trials if trial.reports]
+        trials = [trial for trial in (*history.trials, *history.earlier) if trial.reports]
         data = data_of(space, trials, config.domain_metric), data_of(space, trials, config.general_metric)
         self.domain = Stack(space, domain_law(), data[0], seed)
         self.general = Stack(space, general_law(), data[1], seed + 10)
@@ -52,7 +52,7 @@ class Beliefs:
         """The number to lower: the tolerance's, or a random direction of the Pareto front (as in ParEGO, Knowles 2006)."""
         if self._config.kind == "tolerance":
             return tolerance(self._config, self._base)
-        at = self.inputs([trial.point for trial in self.history.trials])
+        at = self.inputs([trial.point for trial in (*self.history.trials, *self.history.earlier)])
         spread = [max(float(np.std(s.predict(at).moments()[0])), 1e-6) for s in (self.domain, self.general)]
         return weighted(float(rng.uniform(0.05, 0.95)), *spread)
 

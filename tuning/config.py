@@ -112,6 +112,9 @@ class TuningConfig(Section):
     max_concurrent: Annotated[int, Field(ge=1)] = 1
     """Trials at once. Decision k uses the results of decisions up to k - ``max_concurrent`` and no others, so that the search
     is the same whatever finishes first; with many at once some workers wait at times."""
+    earlier: tuple[str, ...] = ()
+    """Work folders of other searches over the same store. What they tried counts as known where the trials' settings and the
+    run are the same, so that this search goes on where they ended; else it begins with their best recipes."""
     initial: Annotated[int, Field(ge=4)] = 8
     """Trials before the laws are asked: the paper's recipes, then a space-filling design."""
     sampler: Literal["laws", "tpe", "random"] = "laws"

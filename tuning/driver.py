@@ -12,11 +12,11 @@ a resumed search takes the same decisions as an undisturbed one:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tuning.budget import reservation
-from tuning.history import History, Job, Result, job_of, result_of, to_record, visible
+from tuning.history import History, Job, Result, Trial, job_of, result_of, to_record, visible
 from tuning.journal import Journal, Record
 from tuning.ledger import BudgetError, Ledger
 from tuning.predictions import Prediction
@@ -54,13 +54,16 @@ class Driver:
         budget: tokens of the whole search.
         step_tokens: tokens of one step; reservations are whole steps.
         concurrent: jobs in flight at most.
+        earlier: trials of other searches that decisions may know.
     """
 
-    def __init__(self, folder: Path | None, budget: float, step_tokens: int, concurrent: int) -> None:
+    def __init__(
+        self, folder: Path | None, budget: float, step_tokens: int, concurrent: int, earlier: Sequence[Trial] = ()
+    ) -> None:
         self.jobs: list[Job] = []
         self.results: dict[int, Result] = {}
         self.predictions: list[Prediction] = []
-        self._step, self._concurrent = step_tokens, concurrent
+        self._step, self._concurrent, self._earlier = step_tokens, concurrent, tuple(earlier)
         self.ledger = Ledger(folder and folder / "ledger.jsonl", budget)
         self._journal = Journal(folder and folder / "trials.jsonl", self._apply)
         self._settle_what_ended()
@@ -71,7 +74,7 @@ class Driver:
 
     def history(self) -> History:
         """Everything known, for reports; decisions see less (``tuning/history.py::visible``)."""
-        return History(tuple(self.results.values()), tuple(self.unfinished()))
+        return History(tuple(self.results.values()), tuple(self.unfinished()), self._earlier)
 
     def room(self) -> Room | None:
         """What the next decision may know; None when it has to wait for a job to end."""
@@ -81,7 +84,7 @@ class Driver:
             history = visible(list(self.results.values()), self.jobs, self._concurrent)
         except LookupError:
             return None
-        return self._room(history)
+        return self._room(replace(history, earlier=self._earlier))
 
     def last_room(self) -> Room | None:
         """What a decision may know that would end the search: everything. None while a job is in flight."""

@@ -76,6 +76,8 @@ class History:
 
     results: tuple[Result, ...] = ()
     pending: tuple[Job, ...] = ()
+    earlier: tuple[Trial, ...] = ()
+    """Trials of other searches on the same surface: evidence for the laws, never handed over. Numbered from -1 down."""
     trials: tuple[Trial, ...] = field(init=False)
     """By number."""
 

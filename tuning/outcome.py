@@ -118,6 +118,7 @@ def build_search_data(
         seconds=float(seconds),
         device_seconds=float(account.device_seconds),
         reason=reason or "",
+        earlier=len(history.earlier),
         trials=trials_of(config, driver, history, foretold, survey),
         jobs=jobs,
         predictions=predictions_of(foretold, driver),

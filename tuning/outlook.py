@@ -41,7 +41,7 @@ def picks(
         ends = [ends[i] for i in sorted({round(x) for x in np.linspace(0, len(ends) - 1, _PICKS)})]
     found = []
     for k in ends:
-        history = History(tuple(results[:k]))
+        history = History(tuple(results[:k]), earlier=now.history.earlier)
         if not history.finished:
             continue
         beliefs = Beliefs(space, config.objective, history, base, config.seed)
@@ -69,7 +69,7 @@ def outlook(
     proposed: list[Job] = []
     stop = ""
     while len(proposed) < _PROPOSALS and not stop:
-        ahead = History(history.results, (*history.pending, *proposed))
+        ahead = History(history.results, (*history.pending, *proposed), history.earlier)
         action = decide(ahead, jobs + len(proposed), tokens - sum(job.end - job.start for job in proposed)).action
         if isinstance(action, Stop):
             stop = action.reason

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.stats import qmc
 
@@ -16,10 +18,12 @@ _FACTOR = 2.0
 """Half of a rung goes on, as the default rungs double."""
 
 
-def planner_of(space: Space, config: TuningConfig, base_general: float) -> Planner | PlainPlanner:
-    """The planner of ``config.sampler``."""
+def planner_of(
+    space: Space, config: TuningConfig, base_general: float, first: Sequence[Point] = ()
+) -> Planner | PlainPlanner:
+    """The planner of ``config.sampler``; arguments as for ``Planner``."""
     kind = Planner if config.sampler == "laws" else PlainPlanner
-    return kind(space, config, base_general)
+    return kind(space, config, base_general, first)
 
 
 class PlainPlanner:
@@ -27,11 +31,12 @@ class PlainPlanner:
 
     Args:
         base_general: the general metric of the base model.
+        first: recipes to start with besides the published ones.
     """
 
-    def __init__(self, space: Space, config: TuningConfig, base_general: float) -> None:
+    def __init__(self, space: Space, config: TuningConfig, base_general: float, first: Sequence[Point] = ()) -> None:
         self._space, self._config, self._base = space, config, base_general
-        self._design = first_design(space, config)
+        self._design = first_design(space, config, first)
 
     def decide(self, history: History, number: int, affordable: float) -> Decision:
         """Decision ``number``; arguments as for ``Planner.decide``."""
@@ -58,7 +63,7 @@ class PlainPlanner:
             return self._space.point(block[trial % 64])
         from tuning.tpe import told  # Optuna takes a second to import
 
-        ended = history.finished
+        ended = [*(trial for trial in history.earlier if trial.finished and not trial.failed), *history.finished]
         rows = [self._values(t)[-1] for t in ended]
         pareto = self._config.objective.kind == "pareto"
         rows = [row[1:] if pareto else row[:1] for row in rows]

@@ -76,12 +76,12 @@ class Planner:
 
     Args:
         base_general: the general metric of the base model.
-        earlier: recipes to start with besides the published ones.
+        first: recipes to start with besides the published ones.
     """
 
-    def __init__(self, space: Space, config: TuningConfig, base_general: float, earlier: Sequence[Point] = ()) -> None:
+    def __init__(self, space: Space, config: TuningConfig, base_general: float, first: Sequence[Point] = ()) -> None:
         self._space, self._config, self._base = space, config, base_general
-        self._design = first_design(space, config, earlier)
+        self._first, self._design = len(first), first_design(space, config, first)
         self._last: tuple[tuple[Result, ...], Survey | None] | None = None
 
     def decide(self, history: History, number: int, affordable: float) -> Decision:
@@ -92,14 +92,16 @@ class Planner:
             affordable: tokens of the budget that are neither settled nor reserved.
         """
         config, started = self._config, len(history.trials)
-        if started < len(self._design):
+        known = sum(trial.finished and not trial.failed for trial in history.earlier)
+        # What earlier searches know need not be asked again.
+        if started < max(self._first, len(self._design) - known):
             job = _start(self._space, config, history, number, self._design[started], "first design")
             return Decision(_first_within(_held(self._space, config, history, [job], affordable), affordable), None)
         survey = self.survey(history)
         if survey is None:
             return Decision(Stop("no trial has given a result"), None)
         least = config.patience * survey.beliefs.noise()
-        if len(history.finished) >= config.initial and survey.gain < least:
+        if history.finished and len(history.finished) + known >= config.initial and survey.gain < least:
             return Decision(Stop(f"expected gain {survey.gain:.2g} is below {config.patience:g} x the noise"), survey)
         jobs = _choices(self._space, config, history, number, survey)
         return Decision(_first_within(_held(self._space, config, history, jobs, affordable), affordable), survey)
@@ -107,20 +109,23 @@ class Planner:
     def survey(self, history: History) -> Survey | None:
         """What the results say; None when no trial has reported."""
         if self._last is None or self._last[0] != history.results:
-            self._last = (history.results, _survey(self._space, self._config, History(history.results), self._base))
+            seen = History(history.results, earlier=history.earlier)
+            self._last = (history.results, _survey(self._space, self._config, seen, self._base))
         return self._last[1]
 
 
 def _survey(space: Space, config: TuningConfig, history: History, base: float) -> Survey | None:
     known = [trial for trial in history.trials if not trial.failed and trial.reports]
-    if not known:
+    tried = [trial.point for trial in (*known, *history.earlier) if not trial.failed and trial.reports]
+    if not tried:
         return None
     rng = np.random.default_rng([config.seed, len(history.results)])
     beliefs = Beliefs(space, config.objective, history, base, config.seed)
     scalar = beliefs.scalar(rng)
-    points = [trial.point for trial in known]
-    expected = beliefs.expected(beliefs.inputs(points), scalar)
-    points += _candidates(space, [points[i] for i in np.argsort(expected)[:4]], rng)
+    expected = beliefs.expected(beliefs.inputs(tried), scalar)
+    best_first = [tried[i] for i in np.argsort(expected)[:4]]
+    points = [trial.point for trial in known] + _candidates(space, best_first, rng)
+    points += [point for point in best_first if point not in points]  # of earlier searches
     at = beliefs.inputs(points)
     draws = beliefs.sample(at, scalar, _DRAWS, rng)
     ended = [i for i, trial in enumerate(known) if trial.finished]
@@ -139,9 +144,9 @@ def paper_recipes(space: Space) -> list[Point]:
     return [space.project(run, 4, 0.82, rate), space.project(run, 4, 0.35, rate)]
 
 
-def first_design(space: Space, config: TuningConfig, earlier: Sequence[Point] = ()) -> list[Point]:
-    """Points of the first trials: earlier searches' best, the published ones, then a scrambled Sobol sequence."""
-    known = [*earlier, *paper_recipes(space)][: config.initial]
+def first_design(space: Space, config: TuningConfig, first: Sequence[Point] = ()) -> list[Point]:
+    """Points of the first trials: ``first``, the published ones, then a scrambled Sobol sequence."""
+    known = [*first, *paper_recipes(space)][: config.initial]
     rest = qmc.Sobol(space.dims, rng=config.seed).random(max(config.initial, 8))
     return [*known, *(space.point(u) for u in rest)][: config.initial]
 
@@ -158,12 +163,12 @@ def _choices(space: Space, config: TuningConfig, history: History, number: int, 
     ended = len(history.finished) + sum(trial.tokens > 0 for trial in running)
     if waiting and ended < _FINISHED * len(history.trials):
         return promotions
-    tried = np.array([space.unit(trial.point) for trial in history.trials])
-    busy = np.array([trial.running for trial in history.trials])
-    diverged = np.array([trial.diverged for trial in history.trials])
+    tried = _units(space, history.trials)
+    busy = np.array([trial.running for trial in history.trials], dtype=bool)
+    diverged = _units(space, [trial for trial in (*history.trials, *history.earlier) if trial.diverged])
     for i in np.argsort(draw).tolist():
         apart = np.linalg.norm(tried - survey.units[i], axis=1)
-        if diverged.any() and apart[diverged].min() < _SHUNNED:
+        if (np.linalg.norm(diverged - survey.units[i], axis=1) < _SHUNNED).any():
             continue
         # What is running already shall not be started again beside itself.
         if busy.any() and apart[busy].min() < _CLOSE:
@@ -175,6 +180,11 @@ def _choices(space: Space, config: TuningConfig, history: History, number: int, 
             reason = "another seed" if i < len(known) else "the laws' draw is lowest here"
             return [_start(space, config, history, number, survey.points[i], reason), *promotions]
     return promotions
+
+
+def _units(space: Space, trials: Sequence[Trial]) -> Floats:
+    """Coordinates [trials, d]."""
+    return np.array([space.unit(trial.point) for trial in trials]).reshape(-1, space.dims)
 
 
 def _held(space: Space, config: TuningConfig, history: History, jobs: Sequence[Job], affordable: float) -> list[Job]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 
 from tuning.config import Amount, ObjectiveConfig, TuningConfig
 from tuning.driver import Driver, Wait, advance
-from tuning.history import Job, Report, Result
+from tuning.history import Job, Report, Result, Trial
 from tuning.landscapes import BASE, Landscape
 from tuning.objective import Scalar, tolerance
 from tuning.propose import Planner, Stop, Survey
@@ -56,11 +56,22 @@ def settings(budget: float, space: Space, seed: int, concurrent: int = 4) -> Tun
     )
 
 
-def search(space: Space, landscape: Landscape, budget: float, seed: int, config: TuningConfig | None = None) -> Trace:
-    """Steady's own search; ``max_concurrent`` jobs are in flight, each decision sees the results before them."""
+def search(
+    space: Space,
+    landscape: Landscape,
+    budget: float,
+    seed: int,
+    config: TuningConfig | None = None,
+    earlier: Sequence[Trial] = (),
+) -> Trace:
+    """Steady's own search; ``max_concurrent`` jobs are in flight, each decision sees the results before them.
+
+    Args:
+        earlier: trials of other searches that it knows.
+    """
     config = config or settings(budget, space, seed)
     planner = Planner(space, config, BASE[1])
-    driver = Driver(None, budget, space.limits.step_tokens, config.max_concurrent)
+    driver = Driver(None, budget, space.limits.step_tokens, config.max_concurrent, earlier)
     steps: list[Step] = []
     while True:
         made = advance(driver, planner.decide)

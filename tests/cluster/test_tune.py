@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mlflow.tracking import MlflowClient
 from cluster.recipe import load_recipe
 from ground.files import digest_file
 from tests.helpers.recipes import small_recipe
+from tests.soak.nodes import cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -38,11 +40,11 @@ REDONE = "redone"
 class Command:
     """`steady tune` in a process of its own."""
 
-    def __init__(self, recipe: Path, *arguments: str) -> None:
+    def __init__(self, recipe: Path, *arguments: str, environment: Mapping[str, str] = os.environ) -> None:
         self._log = recipe.parent / f"log-{time.monotonic_ns()}"
         with open(self._log, "w") as log:
             command = [sys.executable, "-m", "cluster", "tune", str(recipe), *arguments]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment)
 
     @property
     def said(self) -> str:
@@ -200,6 +202,47 @@ def test_a_search_that_is_killed_ends_as_the_one_left_alone(undisturbed: tuple[P
     assert sum(burned.values()) <= 3 * 2 * 3200
     again = yaml.safe_load((search / "best.yaml").read_text())
     assert again["mixture"] == yaml.safe_load((expected / "best.yaml").read_text())["mixture"]
+
+
+@pytest.mark.long
+def test_a_search_whose_node_is_killed_ends_as_the_one_left_alone(
+    undisturbed: tuple[Path, str], tmp_path: Path
+) -> None:
+    """On a cluster, by the address in the environment: a node dies with the trial on it, another takes its place."""
+    recipe = small_recipe(tmp_path, tuning=TUNING)
+    search = recipe.parent / "work" / "search"
+    with cluster(workers=2) as ray:
+        command = Command(recipe, environment=ray.environment)
+        try:
+            command.wait_for(lambda: len(results(search)) >= 3)
+            command.wait_for(lambda: any(node.processes("ray::_Trial") for node in ray.nodes))
+            doomed = next(node for node in ray.nodes if node.processes("ray::_Trial"))
+            ray.settle(ray.replace(doomed))
+            assert command.wait() == 0, command.said[-3000:]
+        finally:
+            command.kill()
+    expected = undisturbed[0].parent / "work" / "search"
+    assert results(search) == results(expected)
+    burned = {name: tokens for name, tokens in charges(search).items() if name.startswith(REDONE)}
+    assert {name: tokens for name, tokens in charges(search).items() if name not in burned} == charges(expected)
+    assert sum(burned.values()) <= 3200
+
+
+@pytest.mark.long
+def test_a_finished_search_gets_more_budget(undisturbed: tuple[Path, str], tmp_path: Path) -> None:
+    """Another search that knows the first one needs no first design."""
+    first = undisturbed[0].parent / "work"
+    recipe = small_recipe(tmp_path, tuning=TUNING | {"earlier": [str(first)], "budget": {"value": 25_600}})
+    store = f"curation.store={first / 'store'}"
+    command = Command(recipe, store)
+    assert command.wait() == 0, command.said[-3000:]
+    known = len({job["trial"] for job, _, _ in results(first / "search").values()})
+    assert f"of earlier searches {known} trials are known, 0 recipes are tried first" in command.said
+    reasons = [job["reason"] for job, _, _ in results(recipe.parent / "work" / "search").values()]
+    assert "first design" not in reasons
+    refused = Command(recipe, store, f"tuning.earlier=[{tmp_path}]", f"work={tmp_path / 'other'}")
+    assert refused.wait() == 2
+    assert "tuning.earlier: there is no search in" in refused.said
 
 
 @pytest.mark.long

@@ -106,6 +106,22 @@ def test_gradients_are_summed_in_fp32(stage: int) -> None:
     engine.destroy()
 
 
+def test_one_worker_alone_sums_with_no_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At stage 0 gradients go to the optimiser as they are, and the update is that of plain torch."""
+    engine = built(zero_stage=0, gradient_clip=0.5, weight_decay=0.1)
+    plain = build_model(SHAPE, vocabulary=300, end_of_document=0, seed=1, checkpointing=False)
+    monkeypatch.setattr(engine, "allreduce_bucket", lambda *_, **__: pytest.fail("nothing is to be summed"))
+    set_learning_rate(engine, 1e-3)
+    train_step(engine)
+    optimizer = torch.optim.AdamW(_parameter_groups(plain, 0.1), lr=1e-3, betas=(0.9, 0.95), fused=True)
+    causal_loss(plain, torch.arange(2 * 64).reshape(2, 64)).backward()
+    torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
+    optimizer.step()
+    for ours, theirs in zip(engine.module.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    engine.destroy()
+
+
 @pytest.fixture
 def fp16_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """DeepSpeed refuses it on CPUs without AMX; torch computes it."""
