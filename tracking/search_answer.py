@@ -61,7 +61,9 @@ def caveats(data: SearchData) -> list[str]:
     if failed:
         found.append(f"Trial{'s' * (len(failed) > 1)} {listed(failed)} failed and went on no more.")
     if data.earlier:
-        found.append(f"What is expected rests on {data.earlier} trials of earlier searches too, which are not shown here.")
+        found.append(
+            f"What is expected rests on {data.earlier} trials of earlier searches too, which are not shown here."
+        )
     if data.sampler != "laws":
         found.append(
             f"Trials were chosen by {data.sampler}; laws and regression were fitted afterwards, for this report."

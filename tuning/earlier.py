@@ -1,4 +1,4 @@
-"""What other searches over the same store have found: evidence where they searched the same surface, else recipes to begin with."""
+"""What other searches over the same store have found: evidence on the same surface, else recipes to begin with."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def read_earlier(folders: Sequence[Path], mine: Settings, space: Space) -> Earli
         else:
             points += [_moved(space, trial.point) for trial in _best(found, theirs, folder)]
     numbered = tuple(
-        Trial(-k, t.point, t.seed, t.reports, t.failed, t.diverged, running=False) for k, t in enumerate(trials, start=1)
+        Trial(-k, t.point, t.seed, t.reports, t.failed, t.diverged, running=False)
+        for k, t in enumerate(trials, start=1)
     )
     return Earlier(numbered, tuple(dict.fromkeys(points)))
 
@@ -87,7 +88,9 @@ def load_earlier(path: Path) -> Earlier:
         return Earlier()
     content = json.loads(path.read_text())
     trials = [
-        Trial(**{**row, "point": Point(**row["point"]), "reports": tuple(Report(**report) for report in row["reports"])})
+        Trial(
+            **{**row, "point": Point(**row["point"]), "reports": tuple(Report(**report) for report in row["reports"])}
+        )
         for row in content["trials"]
     ]
     return Earlier(tuple(trials), tuple(Point(**row) for row in content["points"]))
