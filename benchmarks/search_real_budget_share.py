@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -11,21 +12,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import RegularGridInterpolator
 
 from benchmarks.harness import ROOT, Benchmark, Measured
 from benchmarks.real_grid import RECIPE, TABLE, TICKS
-from benchmarks.search_analytic_budget_share import wilson
 from cluster.recipe import load_recipe
 from cluster.tune_setup import Setup, set_up
 from tuning.base import load_base
-from tuning.driver import Driver, Wait, advance
-from tuning.history import History, Job, Report, Result
+from tuning.driver import Driver
+from tuning.history import History
 from tuning.objective import Scalar, tolerance
-from tuning.propose import Planner, Stop
-from tuning.rungs import rung_tokens
+from tuning.propose import Planner
 from tuning.simulate import settled_within
-from tuning.space import Point
 
 Floats = NDArray[np.float64]
 Course = list[tuple[float, float]]
@@ -33,56 +30,105 @@ Course = list[tuple[float, float]]
 
 _GOAL = 0.35
 _TOLERATED = 0.01
-_SEEDS = range(3000, 3012)
+_SEEDS = (17, 18, 19)
 _ORDERS = 2000
 
 
 def run() -> Measured:
-    """The real search, then many on what the grid found."""
+    """Real searches with several seeds; on the grid's own curves, random order and ASHA."""
     grid = json.loads(TABLE.read_text())
     whole = len(grid["rows"]) * grid["run_tokens"]
+    searches = {f"seed_{seed}": _search(seed, grid) for seed in _SEEDS}
+    shares = [found["share"] for found in searches.values()]
+    values, scalar = _curves(grid)
+    best, points = float(values[:, -1].min()), len(values)
+    rng = np.random.default_rng(0)
+    random = random_orders(values[:, -1], best, grid["run_tokens"]) / whole
+    asha = [
+        settled_within(successive_halving(values, rng.permutation(points), best), _TOLERATED) for _ in range(_ORDERS)
+    ]
+    halved = np.minimum(np.array(asha) / points, 1.0)
+    details = {
+        "grid": {"points": points, "ticks": TICKS, "best": best, "tokens": whole, "limit": scalar.limit},
+        "grid_best": grid["rows"][int(values[:, -1].argmin())]["point"],
+        "within_1_percent_of_it": int(np.sum(values[:, -1] <= best * (1 + _TOLERATED))),
+        "real_searches": searches,
+        "below_0_means": "better than the grid's best",
+        "random_order_of_the_grid": _spread(random),
+        "asha_on_the_grid": {"reduction_factor": 2, **_spread(halved)},
+        "within": _TOLERATED,
+    }
+    baseline = {"name": "ASHA on the grid's points, 80 % of orders", "value": _spread(halved)["share_at_80_percent"]}
+    return Measured(statistics.median(shares), baseline | {"unit": "share"}, details)
+
+
+def _search(seed: int, grid: dict[str, Any]) -> dict[str, float]:
+    """One real search, its data thrown away."""
+    whole = len(grid["rows"]) * grid["run_tokens"]
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-m", "cluster", "tune", RECIPE, f"work={folder}"], cwd=ROOT, check=True)
-        setup = set_up(load_recipe(RECIPE, [f"work={folder}"]), gpus=0, gpu_memory=None)
+        overrides = [f"work={folder}", f"tuning.seed={seed}"]
+        subprocess.run([sys.executable, "-m", "cluster", "tune", RECIPE, *overrides], cwd=ROOT, check=True)
+        setup = set_up(load_recipe(RECIPE, overrides), gpus=0, gpu_memory=None)
         base = load_base(setup.folder / "base.json", setup.template)
         assert base is not None and setup.store.digest == grid["store"]
         driver = Driver(setup.folder, setup.budgets.whole, setup.space.limits.step_tokens, setup.config.max_concurrent)
-        scalar = tolerance(setup.config.objective, grid["base"]["general_loss"])
-        values = np.array([value_of(row["reports"][-1], scalar) for row in grid["rows"]])
-        best = float(values.min())
-        real = regret_of_picks(setup, driver, scalar, best, grid["base"]["general_loss"])
-    value = min(1.0, settled_within(real, _TOLERATED) / whole)
-    table = Table(setup, grid)
-    again = [table.search(setup, scalar, seed) for seed in _SEEDS]
-    shares = [min(1.0, settled_within(path, _TOLERATED) / whole) for path in again]
-    random = random_orders(values, best, grid["run_tokens"]) / whole
-    details = {
-        "grid": {"points": len(values), "ticks": TICKS, "best": best, "tokens": whole},
-        "grid_best": grid["rows"][int(values.argmin())]["point"],
-        "real_search": {
-            "regret_at_end": real[-1][1],
-            "spent_share": real[-1][0] / whole,
-            "below_0_means": "better than the grid's best",
-        },
-        "searches_on_the_interpolated_grid": {
-            "seeds": len(shares),
-            "success": float(np.mean(np.array(shares) < 1)),
-            "success_interval_95": wilson(int(np.sum(np.array(shares) < 1)), len(shares)),
-            "share_at_80_percent_of_seeds": float(np.quantile(shares, 0.8, method="inverted_cdf")),
-            "share_at_half_of_seeds": float(np.median(shares)),
-        },
-        "random_order_of_the_grid": {
-            "share_at_80_percent": float(np.quantile(random, 0.8)),
-            "share_at_half": float(np.median(random)),
-        },
-        "within": _TOLERATED,
+        values, scalar = _curves(grid)
+        path = regret_of_picks(setup, driver, scalar, float(values[:, -1].min()), grid["base"]["general_loss"])
+    return {
+        "share": min(1.0, settled_within(path, _TOLERATED) / whole),
+        "share_when_first_within": min(
+            1.0, min((spent for spent, regret in path if regret <= _TOLERATED), default=whole) / whole
+        ),
+        "regret_at_end": path[-1][1],
+        "spent_share": path[-1][0] / whole,
     }
-    baseline = {
-        "name": "the grid in random order, 80 % of orders",
-        "value": float(np.quantile(random, 0.8)),
-        "unit": "share",
+
+
+def _curves(grid: dict[str, Any]) -> tuple[Floats, Scalar]:
+    """The objective [points, rungs] of the grid's runs at the search's rungs."""
+    config = load_recipe(RECIPE, []).tuning
+    assert config is not None
+    scalar = tolerance(config.objective, grid["base"]["general_loss"])
+    rows = [
+        [value_of(_reported(row["reports"], rung, grid["run_tokens"]), scalar) for rung in config.rungs]
+        for row in grid["rows"]
+    ]
+    return np.array(rows), scalar
+
+
+def successive_halving(values: Floats, order: NDArray[np.int64], best: float) -> Course:
+    """ASHA with a reduction factor of 2 over points in this order, by their real curves: (runs spent, relative regret).
+
+    Args:
+        values: [points, 3] the objective at a quarter, half and all of a run.
+    """
+    cost, at = (0.25, 0.25, 0.5), dict.fromkeys(range(len(order)), -1)
+    path: Course = []
+    spent, pick, waiting = 0.0, float("inf"), list(order)
+    while True:
+        chosen = None
+        for rung in (1, 0):
+            there = sorted((values[i, rung], i) for i, reached in at.items() if reached >= rung)
+            chosen = next((i for _, i in there[: len(there) // 2] if at[i] == rung), None)
+            if chosen is not None:
+                break
+        if chosen is None:
+            if not waiting:
+                return path
+            chosen = int(waiting.pop(0))
+        at[chosen] += 1
+        spent += cost[at[chosen]]
+        if at[chosen] == 2:
+            pick = min(pick, float(values[chosen, 2]))
+        path.append((spent, pick / best - 1))
+
+
+def _spread(shares: Floats) -> dict[str, float]:
+    return {
+        "share_at_80_percent": float(np.quantile(shares, 0.8, method="inverted_cdf")),
+        "share_at_half": float(np.median(shares)),
+        "orders": len(shares),
     }
-    return Measured(value, baseline, details)
 
 
 def value_of(report: dict[str, float], scalar: Scalar) -> float:
@@ -115,68 +161,6 @@ def random_orders(values: Floats, best: float, run_tokens: int) -> Floats:
     return np.array(firsts, dtype=float) * run_tokens
 
 
-class Table:
-    """The grid as a landscape: linear between its points, with the noise that a fit to all of it finds."""
-
-    def __init__(self, setup: Setup, grid: dict[str, Any]) -> None:
-        self._space, self._rungs = setup.space, setup.config.rungs
-        self._base = grid["base"]["general_loss"]
-        ticks = [np.linspace(0, 1, n) for n in TICKS]
-        self._at: dict[tuple[float, str], RegularGridInterpolator] = {}
-        results = []
-        for i, row in enumerate(grid["rows"]):
-            reports = tuple(Report(r["tokens"], {k: v for k, v in r.items() if k != "tokens"}) for r in row["reports"])
-            point = Point(**row["point"])
-            results.append(Result(Job(i, i, point, i, 0, point.tokens, ""), reports))
-        for rung in self._rungs:
-            for metric in ("domain_loss", "general_loss"):
-                at = [_reported(row["reports"], rung, grid["run_tokens"])[metric] for row in grid["rows"]]
-                self._at[rung, metric] = RegularGridInterpolator(ticks, np.array(at).reshape(TICKS))
-        survey = Planner(setup.space, setup.config, self._base).survey(History(tuple(results)))
-        assert survey is not None
-        self._noise = {"domain_loss": survey.beliefs.domain.noise(), "general_loss": survey.beliefs.general.noise()}
-
-    def observe(self, job: Job, seed: int) -> Result:
-        """What a job would report."""
-        rung = self._rungs[rung_tokens(self._space, job.point, self._rungs).index(int(job.end))]
-        metrics = {}
-        for k, (metric, noise) in enumerate(self._noise.items()):
-            rng = np.random.default_rng([seed, job.trial, k])  # a trial's luck stays with it
-            metrics[metric] = self._truth(job, rung, metric) + noise * float(rng.standard_normal())
-        return Result(job, (Report(job.end, metrics),))
-
-    def search(self, setup: Setup, scalar: Scalar, seed: int) -> Course:
-        """A whole search on the table."""
-        config = setup.config.model_copy(update={"seed": seed})
-        planner = Planner(setup.space, config, self._base)
-        driver = Driver(None, setup.budgets.whole, setup.space.limits.step_tokens, config.max_concurrent)
-        path: Course = []
-        best = min(self._true_values(scalar))
-        while True:
-            made = advance(driver, planner.decide)
-            if isinstance(made, Wait):
-                driver.end(self.observe(driver.unfinished()[0], seed))
-                continue
-            pick = made.survey.best if made.survey else None
-            spent = driver.ledger.state().settled
-            path.append((spent, self._value(pick.point, scalar) / best - 1 if pick else float("inf")))
-            if isinstance(made.action, Stop):
-                return path
-
-    def _truth(self, job: Job, rung: float, metric: str) -> float:
-        return float(self._at[rung, metric](self._space.unit(job.point))[0])
-
-    def _value(self, point: Point, scalar: Scalar) -> float:
-        at = self._space.unit(point)
-        parts = {metric: float(self._at[1.0, metric](at)[0]) for metric in ("domain_loss", "general_loss")}
-        return value_of(parts, scalar)
-
-    def _true_values(self, scalar: Scalar) -> list[float]:
-        both = [self._at[1.0, metric].values.ravel() for metric in ("domain_loss", "general_loss")]
-        values: list[float] = scalar.of(*both).tolist()
-        return values
-
-
 def _reported(reports: Sequence[dict[str, float]], rung: float, run_tokens: int) -> dict[str, float]:
     return min(reports, key=lambda report: abs(report["tokens"] - rung * run_tokens))
 
@@ -187,6 +171,7 @@ BENCHMARK = Benchmark(
     goal=_GOAL,
     higher_is_better=False,
     measures="share of the tokens of a full 5 x 5 x 3 grid of real runs (tiny-base, packaged medical text) after which the "
-    "recipe that one real search would hand over scored within 1 % of the grid's best, and stayed so.",
+    "recipe that a real search would hand over scored within 1 % of the grid's best or better, and stayed so; median of three "
+    "seeds.",
     run=run,
 )
