@@ -15,6 +15,7 @@ from cluster.export import write_final_card
 from cluster.memory_view import show_memory
 from cluster.recipe import Recipe
 from cluster.reporting import build_report, write_reports
+from cluster.stores import store_of
 from cluster.sync import deliver_kept, say_what_is_kept
 from cluster.workflow import (
     RESULT,
@@ -68,7 +69,7 @@ def train_recipe(recipe: Recipe, only: Sequence[str] = (), allow: Sequence[str] 
         raise UserError(
             "--only", f"{sorted(unknown)[0]!r} is no run of this recipe", f"use {', '.join(recipe.variants())}"
         )
-    store = TokenStore.open(recipe.store_folder, verify=True)
+    store = store_of(recipe, verify=True)
     planned = [plan for plan in plan_recipe(recipe) if not only or plan.name in only]
     if not (recipe.cluster.address or os.environ.get("RAY_ADDRESS")):
         choose_device(recipe.training, local_gpus()[0])  # known without starting Ray
@@ -112,7 +113,7 @@ def _train_one(plan: Planned, job: Job, tracker: Tracker, parent: RunLog, store:
 
 def report_recipe(recipe: Recipe, *, show: bool = True) -> Path:
     """Write the HTML report and the plots of all finished runs, and log them to MLflow; ``show``: the table here too."""
-    store = TokenStore.open(recipe.store_folder)
+    store = store_of(recipe)
     planned = plan_runs(recipe, device="cpu", peak_flops=None, gpu_memory=gpu_memory_of(recipe.training.gpu))
     finished = []
     for plan in planned:
@@ -179,7 +180,7 @@ def log_datasets(log: RunLog, store: TokenStore) -> None:
             "tokens": source.train.tokens,
             "heldout_tokens": source.heldout.tokens,
         }
-        log.dataset(name, f"{store.digest}", str(store.path / name), source.role, profile)
+        log.dataset(name, f"{store.digest}", f"{store.location}/{name}", source.role, profile)
 
 
 def say_unreachable(tracker: Tracker) -> None:

@@ -16,6 +16,7 @@ from pipelines.executor import Executor, Function, Item, Result
 from pipelines.look import look
 from pipelines.readers import expand_source
 from pipelines.store import TokenStore
+from pipelines.store_remote import publish
 from pipelines.work import Work
 
 
@@ -24,8 +25,10 @@ def curate_recipe(recipe: Recipe) -> TokenStore:
     with _curation(recipe) as curation:
         store = curation.run()
     show_funnel(store.manifest.funnel)
+    if recipe.store_url:
+        publish(store, recipe.store_url)
     log_curation(recipe, store)
-    console.print(f"store {store.path}, digest {store.digest}")
+    console.print(f"store {recipe.store_url or store.path}, digest {store.digest}")
     if curation.config.excluded_share and (curation.work.folder / "excluded").is_dir():
         share = f"{curation.config.excluded_share:.0%}"
         console.print(f"{share} of what was dropped, with the reasons: {curation.work.folder / 'excluded'}")

@@ -30,7 +30,7 @@ def inputs(recipe: Recipe) -> Iterator[Finding]:
 def plans(recipe: Recipe, path: str) -> list[Finding]:
     """The plan of every run, and room for their checkpoints."""
     told = all(source.tokens for source in recipe.sources.values() if source.role != "reference")
-    if not (recipe.store_folder / "COMPLETE").is_file() and not told:
+    if not recipe.store_url and not (recipe.store_folder / "COMPLETE").is_file() and not told:
         return [Finding("plan", "note", "no token store yet", f"run `steady curate {path}` first")]
     planned: list[Planned] = []
 

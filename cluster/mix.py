@@ -7,11 +7,11 @@ from pathlib import Path
 
 from cluster.console import console, count
 from cluster.recipe import Recipe
+from cluster.stores import store_of
 from ground.errors import UserError
 from pipelines.mix import MANIFEST, MixManifest, mix_settings, write_mixture
 from pipelines.mix_formats import Format
 from pipelines.plan import Plan
-from pipelines.store import TokenStore
 
 _SAY_SECONDS = 5
 
@@ -40,7 +40,7 @@ def mix_recipe(
     from pipelines.ray_executor import RayExecutor
 
     variant = choose_run(recipe, run)
-    store = TokenStore.open(variant.store_folder, verify=True)
+    store = store_of(variant, verify=True)
     plan = Plan(
         store.sizes,
         variant.mixture,

@@ -81,9 +81,15 @@ class Recipe(Section):
         return Path(self.work or f".steady/{self.name}")
 
     @property
+    def store_url(self) -> str | None:
+        """``curation.store`` where it is in an object store."""
+        return self.curation.store if self.curation.store and "://" in self.curation.store else None
+
+    @property
     def store_folder(self) -> Path:
-        """``curation.store`` or its default."""
-        return Path(self.curation.store) if self.curation.store else self.work_folder / "store"
+        """``curation.store`` or its default; where it is made before it goes to ``store_url``."""
+        own = self.curation.store if self.curation.store and not self.store_url else None
+        return Path(own) if own else self.work_folder / "store"
 
     def variants(self) -> dict[str, Recipe]:
         """The runs as complete recipes, by run name, in the file's order.
@@ -141,9 +147,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _override(raw, override)
     recipe = _validate(raw)
-    for field, folder in (("work", recipe.work), ("curation.store", recipe.curation.store)):
-        if folder and "://" in folder:
-            raise UserError(field, f"{folder!r} is a URL", "give a folder; on a cluster, one that all nodes share")
+    if recipe.work and "://" in recipe.work:
+        raise UserError("work", f"{recipe.work!r} is a URL", "give a folder; on a cluster, one that all nodes share")
+    if recipe.store_url and not recipe.cluster.cache_folder:
+        problem = f"{recipe.store_url!r} is a URL"
+        raise UserError("curation.store", problem, "set cluster.cache_folder, where nodes keep what they read of it")
     recipe.variants()
     if recipe.tuning is not None:
         trial_recipe(recipe)

@@ -14,9 +14,13 @@ from cluster.changes import read_changes
 from cluster.workflow import JOB
 from ground.errors import CorruptError, UserError
 from pipelines.store import MARKER, TokenStore
+from pipelines.store_cache import StoreCache
+from pipelines.store_remote import open_store
 from training.job import Job
 
 WORK = Path(".steady")
+_CACHE, _CACHE_GB = Path.home() / ".cache" / "steady", 10.0
+"""Where the tokenizer and the manifest of a store at a URL are kept for `steady export` and `evaluate`."""
 _LEVELS = 4
 """How far above a run's folder its store and its MLflow file are looked for; by default they are two above."""
 
@@ -52,7 +56,9 @@ def read_job(folder: Path) -> tuple[Job, TokenStore]:
     try:
         kept: dict[str, Any] = json.loads(path.read_text())
         store = _find_store(folder, str(kept["store_digest"]))
-        job = Job.model_validate({**kept, "folder": str(folder.resolve()), "store": str(store.path)})
+        cached = {} if store.cache is None else {"cache_folder": str(store.cache.folder), "cache_gb": _CACHE_GB}
+        places = {"folder": str(folder.resolve()), "store": store.origin or str(store.path)}
+        job = Job.model_validate({**kept, **places, **cached})
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise CorruptError(str(path), f"is damaged ({type(error).__name__})", "give another run") from None
     base = _recorded(folder).get("model.base")
@@ -81,6 +87,8 @@ def tracking_uri(folder: Path) -> str:
 def _find_store(folder: Path, digest: str) -> TokenStore:
     """The store with this digest: where the run recorded it, or else beside the run."""
     recorded = _recorded(folder).get("store")
+    if recorded and "://" in recorded:
+        return _far_store(recorded, digest)
     places = [Path(recorded)] if recorded else []
     places += [parent / "store" for parent in _above(folder)]
     for place in places:
@@ -92,6 +100,14 @@ def _find_store(folder: Path, digest: str) -> TokenStore:
         f"its token store {digest} is not there",
         f"put it back as {where}: the tokenizer and the lineage are in it",
     )
+
+
+def _far_store(url: str, digest: str) -> TokenStore:
+    """A store in an object store; of its pieces only those that are read are fetched."""
+    store = open_store(url, StoreCache(_CACHE, int(_CACHE_GB * 1e9)))
+    if store.digest != digest:
+        raise UserError("RUN", f"its token store {digest} is not at {url} any more", "put it back there")
+    return store
 
 
 def _recorded(folder: Path) -> dict[str, str]:
@@ -106,7 +122,7 @@ def _recorded(folder: Path) -> dict[str, str]:
         except ValueError:  # the last line of a run that is being written or was killed
             continue
         if "dataset" in record:
-            places["store"] = str(Path(record["dataset"]["source"]).parent)
+            places["store"] = str(record["dataset"]["source"]).rpartition("/")[0]
         if base := record.get("params", {}).get("model.base"):
             places["model.base"] = base
     return places

@@ -7,9 +7,10 @@ from pathlib import Path
 from cluster.console import console
 from cluster.curation_log import log_curation
 from cluster.recipe import Recipe
+from cluster.stores import store_of
 from cluster.workflow import only_writer, open_tracker
 from ground.errors import UserError
-from pipelines.store import MARKER, TokenStore
+from pipelines.store import MARKER
 from tracking.identity import FILE_NAME
 from tracking.redact import redact
 from tracking.runs import Tracker, kept_records
@@ -22,12 +23,12 @@ def sync_recipe(recipe: Recipe) -> int:
         UserError: MLflow does not answer or takes them not, or nothing was recorded yet.
     """
     folders = _recorded(recipe.work_folder)
-    stored = (recipe.store_folder / MARKER).is_file()
+    stored = bool(recipe.store_url) or (recipe.store_folder / MARKER).is_file()
     if not folders and not stored:
         raise UserError("work", f"nothing was recorded in {recipe.work_folder} yet", "run `steady train` first")
     tracker = open_tracker(recipe)
     if stored:
-        log_curation(recipe, TokenStore.open(recipe.store_folder))
+        log_curation(recipe, store_of(recipe))
     sent = sum(deliver_kept(tracker, folder) for folder in folders)
     console.print(f"{sent:,} kept records sent to MLflow at {tracker.shown_uri}")
     return sent

@@ -12,6 +12,7 @@ import numpy as np
 
 from cluster.changes import differences
 from cluster.recipe import Recipe, trial_recipe
+from cluster.stores import store_of
 from cluster.workflow import Planned, choose_device, job_in, measured_speed, plan_runs
 from ground.errors import UserError
 from ground.files import canonical_json, write_atomic
@@ -92,7 +93,7 @@ def set_up(recipe: Recipe, *, gpus: int, gpu_memory: float | None) -> Setup:
         UserError: the search cannot work, with the arithmetic.
     """
     config = tuning_of(recipe)
-    store = TokenStore.open(recipe.store_folder, verify=True)
+    store = store_of(recipe, verify=True)
     trials = trial_recipe(recipe)
     for field in ("domain_metric", "general_metric"):
         name = getattr(config.objective, field)

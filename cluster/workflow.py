@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cluster.changes import change_tags, record_change, settle
 from cluster.recipe import Recipe
+from cluster.stores import store_of
 from ground.errors import UserError
 from ground.files import canonical_json, digest_bytes, digest_file, write_atomic
 from pipelines.plan import Plan, SourceSize
@@ -138,7 +139,7 @@ def job_in(folder: Path, planned: Planned, store: TokenStore) -> Job:
         name=planned.name,
         folder=str(folder.resolve()),
         seed=recipe.seed,
-        store=str(store.path.resolve()),
+        store=store.location,
         store_digest=store.digest,
         mixture=recipe.mixture,
         model=model,
@@ -273,9 +274,9 @@ def choose_device(training: TrainingConfig, gpus: int) -> str:
 def _store_if_complete(recipe: Recipe) -> TokenStore | None:
     """The store; None when there is none yet and the recipe tells the sizes to expect."""
     told = all(source.tokens for source in recipe.sources.values() if source.role != "reference")
-    if told and not recipe.store_folder.is_dir():
+    if told and not recipe.store_url and not recipe.store_folder.is_dir():
         return None
-    return TokenStore.open(recipe.store_folder)
+    return store_of(recipe)
 
 
 def _expected_sizes(recipe: Recipe) -> dict[str, SourceSize]:

@@ -46,7 +46,8 @@ class CurationConfig(Section):
     """From sources to a token store."""
 
     store: str | None = None
-    """Folder of the token store; absent: ``store`` in the recipe's work folder. It is immutable once complete."""
+    """Folder of the token store, or a URL (``s3://``, ``gs://``) to which it is put and from which nodes read it through
+    ``cluster.cache_folder``; absent: ``store`` in the recipe's work folder. It is immutable once complete."""
     work: str | None = None
     """Folder for the results of the stages, so that a second curation does only what is missing; about the size of the
     corpus. Absent: ``curation`` in the recipe's work folder. May be removed once the store is complete."""

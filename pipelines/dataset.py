@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,8 @@ from ground.errors import UserError
 from pipelines.mix_rows import checked_steps, chunks
 from pipelines.plan import Plan
 from pipelines.store import TokenStore
+from pipelines.store_cache import StoreCache
+from pipelines.store_remote import open_store
 
 _BLOCK_TOKENS = 1 << 22  # 16 MiB of token ids: many times a task's overhead, and a few of them fit any object store
 
@@ -62,7 +63,8 @@ def mixture_dataset(
     blocks = -(-len(chosen) // steps_per_block)
     read = partial(
         _read_block,
-        path=str(store.path.resolve()),
+        path=store.location,
+        cache=store.cache,
         digest=store.digest,
         plan=plan,
         steps=chosen,
@@ -110,9 +112,17 @@ def _columns(table: pa.Table, length: int) -> dict[str, NDArray[Any]]:
 
 
 def _read_block(
-    block: pa.Table, *, path: str, digest: str, plan: Plan, steps: range, steps_per_block: int, rows: tuple[int, int]
+    block: pa.Table,
+    *,
+    path: str,
+    cache: StoreCache | None,
+    digest: str,
+    plan: Plan,
+    steps: range,
+    steps_per_block: int,
+    rows: tuple[int, int],
 ) -> Iterator[pa.Table]:
-    store = _opened(path, digest)
+    store = _opened(path, digest, cache)
     for index in block.column("id").to_pylist():
         here = np.array(steps[index * steps_per_block : (index + 1) * steps_per_block], dtype=np.int64)
         positions = here[:, None] * plan.batch_sequences + np.arange(*rows, dtype=np.int64)
@@ -120,8 +130,8 @@ def _read_block(
 
 
 @lru_cache(maxsize=2)
-def _opened(path: str, digest: str) -> TokenStore:
-    store = TokenStore.open(Path(path))
+def _opened(path: str, digest: str, cache: StoreCache | None) -> TokenStore:
+    store = open_store(path, cache)
     if store.digest != digest:
         raise UserError("curation.store", f"{path} has changed while it was read", "start anew")
     return store

@@ -29,6 +29,8 @@ from pipelines.mix_formats import TEMPORARY, WRITERS, Format
 from pipelines.mix_rows import checked_steps, chunks, has_targets
 from pipelines.plan import Plan
 from pipelines.store import TokenStore
+from pipelines.store_cache import StoreCache
+from pipelines.store_remote import open_store
 
 SETTINGS, MANIFEST, MARKER = "settings.json", "manifest.json", "COMPLETE"
 _DONE = ".done"
@@ -155,7 +157,9 @@ def write_mixture(
     if manifest is not None:
         return manifest
     missing = [index for index in range(settings.parts) if not _record(to, index).is_file()]
-    common = {"to": str(to.resolve()), "store": str(store.path.resolve()), "settings": settings.model_dump_json()}
+    common = {"to": str(to.resolve()), "store": store.location, "settings": settings.model_dump_json()}
+    if store.cache is not None:
+        common |= {"cache": str(store.cache.folder), "cache_bytes": str(store.cache.limit_bytes)}
     there = settings.parts - len(missing)
     for _ in executor.map(write_part, [{**common, "part": index} for index in missing]):
         there += 1
@@ -171,7 +175,8 @@ def write_part(item: Item) -> Result:
         UserError: the store is not the one of the settings, or the disk refuses.
     """
     to, index = Path(item["to"]), int(item["part"])
-    store, plan, settings = _opened(item["store"], item["settings"])
+    cache = StoreCache(item["cache"], int(item["cache_bytes"])) if "cache" in item else None
+    store, plan, settings = _opened(item["store"], item["settings"], cache)
     steps = settings.part_steps(index)
     batch = plan.batch_sequences
     positions = np.arange(steps.start * batch, steps.stop * batch, dtype=np.int64)
@@ -264,9 +269,9 @@ def _record(to: Path, index: int) -> Path:
 
 
 @lru_cache(maxsize=2)
-def _opened(path: str, settings_json: str) -> tuple[TokenStore, Plan, MixSettings]:
+def _opened(path: str, settings_json: str, cache: StoreCache | None) -> tuple[TokenStore, Plan, MixSettings]:
     """What every part of a mixture needs, once per process."""
-    settings, store = MixSettings.model_validate_json(settings_json), TokenStore.open(path)
+    settings, store = MixSettings.model_validate_json(settings_json), open_store(path, cache)
     if store.digest != settings.store:
         raise UserError("curation.store", f"{path} has changed while it was read", "run the command again")
     described = settings.plan

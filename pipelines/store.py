@@ -156,6 +156,11 @@ class TokenStore:
         return {name: SourceSize(source.role, source.train.tokens) for name, source in self.manifest.sources.items()}
 
     @property
+    def location(self) -> str:
+        """Where another process finds it: an absolute path, or the URL."""
+        return self.origin or str(self.path.resolve())
+
+    @property
     def tokenizer_path(self) -> Path:
         """Folder with the tokenizer the tokens belong to."""
         return self.path / TOKENIZER

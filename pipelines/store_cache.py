@@ -29,6 +29,11 @@ _BLOCK_BYTES = 4 << 20
 _PART, _LOCK = ".part", ".lock"
 
 
+def cache_in(folder: str | None, gigabytes: float) -> StoreCache | None:
+    """The cache in a folder; None where none is wanted."""
+    return StoreCache(folder, int(gigabytes * 1e9)) if folder else None
+
+
 class StoreCache:
     """A cache in one folder, for any number of processes, threads and stores.
 
@@ -43,6 +48,12 @@ class StoreCache:
 
     def __reduce__(self) -> tuple[type[StoreCache], tuple[Path, int]]:
         return StoreCache, (self.folder, self.limit_bytes)  # locks belong to a process
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StoreCache) and self.__reduce__() == other.__reduce__()
+
+    def __hash__(self) -> int:
+        return hash((self.folder, self.limit_bytes))
 
     def get(self, source: str, digest: str) -> Path:
         """A local file with the content of ``source``: the cached piece, or a local ``source`` itself where it does not fit.

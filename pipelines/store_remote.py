@@ -48,7 +48,7 @@ def publish(store: TokenStore, url: str) -> None:
         if files.exists(f"{root}/{MARKER}"):
             if files.cat_file(f"{root}/{MARKER}") == marker:
                 return
-            raise UserError("--publish", f"{url} holds another store", "give another address")
+            raise UserError("curation.store", f"{url} holds another store", "give another address")
         paths = [path for path in sorted(store.path.rglob("*")) if path.is_file() and path.name != MARKER]
         for path in paths:
             _put(

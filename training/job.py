@@ -11,6 +11,7 @@ from ground.files import canonical_json, digest_bytes
 from pipelines.config import MixtureConfig
 from pipelines.plan import Plan
 from pipelines.store import TokenStore
+from pipelines.store_cache import cache_in
 from training.config import EvaluationConfig, ModelConfig, TrainingConfig
 
 Record = dict[str, Any]
@@ -83,6 +84,17 @@ class Job(Section):
         if self.base_digest:
             identity["model"]["base"] = self.base_digest  # the same base elsewhere is the same run
         return identity
+
+    def open_store(self) -> TokenStore:
+        """The token store, through the node's cache where there is one.
+
+        Raises:
+            UserError: there is no complete store, or its URL refuses.
+            CorruptError: something does not match its checksum.
+        """
+        from pipelines.store_remote import open_store
+
+        return open_store(self.store, cache_in(self.cache_folder, self.cache_gb))
 
     def digest(self) -> str:
         """Digest of the identity."""

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from ground.errors import UserError
-from pipelines.store import TokenStore
 from training.engine import resolve_precision
 from training.job import Job
 from training.memory import GB, Load, advice, largest_micro_batch, memory
@@ -109,7 +108,7 @@ def _again(text: str) -> str:
 
 
 def _load(job: Job, device: torch.device) -> Load:
-    vocabulary = TokenStore.open(job.store).manifest.vocabulary
+    vocabulary = job.open_store().manifest.vocabulary
     shape, size = model_shape(job.model, vocabulary)
     return Load(shape, size, job.training, half=resolve_precision(job.training, device) != "fp32")
 

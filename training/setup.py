@@ -12,7 +12,6 @@ import torch.distributed as dist
 from ground.errors import UserError
 from pipelines.plan import Plan
 from pipelines.store import TokenStore
-from pipelines.store_cache import StoreCache
 from training.checkpoint import CHECKPOINTS, barrier, choose_checkpoint, read_position, require_whole
 from training.checkpoint_loader import needs_conversion
 from training.checkpoint_mirror import Mirror, MirrorThread
@@ -66,8 +65,7 @@ def prepare(job: Job, reporter: Reporter, *, device: torch.device, resume: Path 
     """
     rank, world = dist.get_rank(), dist.get_world_size()
     settings = job.training
-    cache = StoreCache(job.cache_folder, int(job.cache_gb * 1e9)) if job.cache_folder else None
-    store = TokenStore.open(job.store, cache=cache)
+    store = job.open_store()
     if store.digest != job.store_digest:
         raise UserError("curation.store", "is not the store this run began with", "give the run another name")
     plan = job.build_plan(store)

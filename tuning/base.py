@@ -44,12 +44,11 @@ def measure_base(job: TrainingJob, device: torch.device) -> Base:
     """
     import torch
 
-    from pipelines.store import TokenStore
     from training.engine import resolve_precision
     from training.evaluation import HeldOut
     from training.model import build_model, causal_loss
 
-    store, settings = TokenStore.open(job.store), job.training
+    store, settings = job.open_store(), job.training
     model = build_model(
         job.model,
         vocabulary=store.manifest.vocabulary,

@@ -6,7 +6,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipelines.store import TokenStore
 from training.checkpoint import CHECKPOINTS, newest_first
 from training.consolidate import require_undamaged
 from training.export import export_checkpoint
@@ -34,7 +33,7 @@ def answer_checkpoint(job: Job, checkpoint: Path, device: str) -> Record:
         UserError: see ``evaluate_model``.
     """
     position = require_undamaged(checkpoint)
-    store = TokenStore.open(job.store)
+    store = job.open_store()
     with tempfile.TemporaryDirectory(prefix="steady-tasks-") as scratch:
         model = Path(scratch) / "model"
         export_checkpoint(
