@@ -11,6 +11,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +54,7 @@ def rows() -> list[Row]:
     return sorted({row for path in files for row in rows_of(path.read_text(), str(path.relative_to(ROOT)))})
 
 
+@cache
 def page_table() -> str:
     """Markdown: one table for each topic."""
     topics: dict[str, list[Row]] = {}

@@ -132,7 +132,7 @@ def same_files(one: Path, two: Path) -> None:
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("split_bytes", [1500, 20_000])
+@pytest.mark.parametrize("split_bytes", [pytest.param(1500, marks=pytest.mark.slow), 20_000])
 def test_the_store_is_the_same_bytes_for_any_split(
     made: Path, sources: dict[str, Any], tmp_path: Path, split_bytes: int
 ) -> None:

@@ -98,6 +98,7 @@ def test_another_seed_gives_another_run(store: TokenStore, finished: Finished, t
     assert reporter.curve("train/loss")[0] != finished.reporter.curve("train/loss")[0]
 
 
+@pytest.mark.slow
 def test_bf16_runs_on_a_cpu_and_is_near_fp32(store: TokenStore, few: Finished, tmp_path: Path) -> None:
     reporter, outcome = run_tiny(store, tmp_path, **FEW, precision="bf16")
     assert reporter.curve("train/loss") == pytest.approx(few.reporter.curve("train/loss"), rel=1e-2)

@@ -78,7 +78,7 @@ def test_every_stage_measures_what_the_exported_weights_tell(
     assert truth["update/layer_0"] > 1e-3
 
 
-@pytest.mark.parametrize("stage", [0, 1, 3])
+@pytest.mark.parametrize("stage", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_bf16_does_not_drown_small_updates_in_rounding(store: TokenStore, tmp_path: Path, stage: int) -> None:
     """At a rate far below what bf16 resolves."""
     changes: dict[str, Any] = FEW | {"learning_rate": 1e-5, "zero_stage": stage}

@@ -168,6 +168,7 @@ def test_a_search_goes_on_where_the_other_ended(before: tuple[Path, Played], sam
     assert driver.history().earlier == known.trials
 
 
+@pytest.mark.slow
 def test_what_is_known_is_worth_its_budget(before: tuple[Path, Played]) -> None:
     """A search of five runs that knows the sixteen of another one ends nearer to the optimum than one that knows nothing."""
     folder, played = before
