@@ -13,9 +13,9 @@ demo: $(VENV)/.demo
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow and not long" -n auto --maxprocesses 4
-	$(BIN)/python -m pytest -m "slow and not long"
+	$(BIN)/python -m pytest -m "slow and not long" -n 2 --dist loadfile
 
-# Whole clusters and real servers, about 20 minutes. Some need PostgreSQL.
+# Whole clusters, real servers and the longest runs, about 40 minutes. Some need PostgreSQL.
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -m long
 

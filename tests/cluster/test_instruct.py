@@ -54,6 +54,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_small_recipe_lowers_the_loss_on_held_out_answers(corpora: Path, tmp_path: Path) -> None:
     sizes = {"medical": 300, "general": 200, "wikipedia": 20}
     names = {"medical": "medical_instructions", "general": "general_instructions", "wikipedia": "wikipedia"}

@@ -158,6 +158,7 @@ def test_mlflow_has_a_parent_and_a_child_for_each_trial(undisturbed: tuple[Path,
     assert {"best.yaml", "report", "plots"} <= names
 
 
+@pytest.mark.long
 def test_the_recipe_found_trains(undisturbed: tuple[Path, str]) -> None:
     recipe, _ = undisturbed
     best = recipe.parent / "work" / "search" / "best.yaml"

@@ -22,7 +22,7 @@ from mlflow.tracking import MlflowClient
 
 from tests.helpers.recipes import small_recipe
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 RUNS = {
     "once": {"mixture": {"shares": {"med": 1.0}, "select": "random"}},
     "mixed": {"training": {"learning_rate": 1.0e-3}},

@@ -9,7 +9,7 @@ import pytest
 from tests.soak.nodes import WORKER, cluster
 from tests.soak.runs import Bench, Command, Setting, curves, step_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 SETTING = Setting(2, 2)
 
 
