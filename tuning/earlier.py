@@ -44,7 +44,7 @@ def read_earlier(folders: Sequence[Path], mine: Settings, space: Space) -> Earli
         space: its surface.
 
     Raises:
-        UserError: there is no search in a folder, or it read another store.
+        UserError: there is no usable search in a folder, or it read another store.
     """
     trials: list[Trial] = []
     points: list[Point] = []
@@ -100,10 +100,15 @@ def _read(folder: Path) -> tuple[Settings, list[Result]]:
     settings, trials = folder / "search.json", folder / "trials.jsonl"
     if not settings.is_file() or not trials.is_file():
         raise UserError(_FIELD, f"there is no search in {folder}", "name the work folder of a search, or leave it out")
+    about = json.loads(settings.read_text())
+    if "proportions" not in about or not (folder / "base.json").is_file():
+        raise UserError(
+            _FIELD, f"{folder} is of another version, or ended before its base was measured", "leave it out"
+        )
     lines = trials.read_text().splitlines(keepends=True)
     # It may still be running: a line without an end is not written yet.
     records = [json.loads(line) for line in lines if line.endswith("\n")]
-    return json.loads(settings.read_text()), [result_of(row) for row in records if row["kind"] == "result"]
+    return about, [result_of(row) for row in records if row["kind"] == "result"]
 
 
 def _essence(settings: Settings) -> dict[str, Any]:
@@ -116,7 +121,7 @@ def _essence(settings: Settings) -> dict[str, Any]:
         **{k: v for k, v in template.items() if k not in ("training", "mixture", "seed")},
         "training": training,
         "mixture": mixture,
-        "proportions": settings.get("proportions"),
+        "proportions": settings["proportions"],
         "run": settings["budgets"]["run"],
         "searched_rate": searched,
         "metrics": [tuning["objective"][name] for name in ("domain_metric", "general_metric")],
@@ -138,4 +143,8 @@ def _best(trials: Sequence[Trial], settings: Settings, folder: Path) -> list[Tri
 
 
 def _moved(space: Space, point: Point) -> Point:
-    return space.project(space.limits.run_tokens, point.epochs, point.share, point.learning_rate)
+    """The recipe here; a rate that the other did not search is the middle of this one's range."""
+    rate = None
+    if space.learning_rate:
+        rate = point.learning_rate or float(np.sqrt(space.learning_rate[0] * space.learning_rate[1]))
+    return space.project(space.limits.run_tokens, point.epochs, point.share, rate)

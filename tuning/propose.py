@@ -81,7 +81,8 @@ class Planner:
 
     def __init__(self, space: Space, config: TuningConfig, base_general: float, first: Sequence[Point] = ()) -> None:
         self._space, self._config, self._base = space, config, base_general
-        self._first, self._design = len(first), first_design(space, config, first)
+        self._design = first_design(space, config, first)
+        self._first = min(len(first), len(self._design))
         self._last: tuple[tuple[Result, ...], Survey | None] | None = None
 
     def decide(self, history: History, number: int, affordable: float) -> Decision:

@@ -15,7 +15,7 @@ from tests.helpers.searches import Played, play
 from tuning.config import ObjectiveConfig
 from tuning.driver import Driver, advance
 from tuning.earlier import comparable, load_earlier, read_earlier, save_earlier
-from tuning.history import History, Job, Trial
+from tuning.history import History, Job, Report, Trial
 from tuning.landscapes import BASE, LANDSCAPES, landscape_space
 from tuning.plain import PlainPlanner
 from tuning.propose import Planner
@@ -128,6 +128,38 @@ def test_no_search_and_another_store_are_refused(before: tuple[Path, Played], tm
         read_earlier([tmp_path], about(played), SPACE)
     with pytest.raises(UserError, match="searched the store aa, this search reads bb"):
         read_earlier([folder], about(played, store_digest="bb"), SPACE)
+
+
+def test_more_recipes_than_first_trials_are_cut(before: tuple[Path, Played]) -> None:
+    folder, played = before
+    known = read_earlier([folder], about(played, model={"base": "b2"}), SPACE)
+    config = settings(20 * RUN, SPACE, 3, concurrent=1).model_copy(update={"initial": 4})
+    planner = Planner(SPACE, config, BASE[1], known.points * 4)
+    jobs: list[Job] = []
+    results = []
+    for number in range(6):
+        action = planner.decide(History(tuple(results)), number, 20 * RUN).action
+        assert isinstance(action, Job)
+        jobs.append(action)
+        results.append(observe(SPACE, LANDSCAPES[CROSSING], action, 3))
+    assert [job.reason == "first design" for job in jobs] == [True] * 4 + [False] * 2
+
+
+def test_a_search_of_another_version_is_refused(before: tuple[Path, Played], tmp_path: Path) -> None:
+    folder, played = before
+    (tmp_path / "trials.jsonl").write_bytes((folder / "trials.jsonl").read_bytes())
+    (tmp_path / "search.json").write_text((folder / "search.json").read_text())
+    with pytest.raises(UserError, match="ended before its base was measured"):
+        read_earlier([tmp_path], about(played), SPACE)
+
+
+def test_a_diverged_trial_is_kept_too(before: tuple[Path, Played], tmp_path: Path) -> None:
+    folder, played = before
+    known = read_earlier([folder], about(played), SPACE)
+    lost = replace(known.trials[0], diverged=True, failed=True,
+                   reports=(Report(1.0, {"domain_loss": float("inf"), "general_loss": float("inf")}),))  # fmt: skip
+    save_earlier(tmp_path / "earlier.json", replace(known, trials=(lost,)))
+    assert load_earlier(tmp_path / "earlier.json").trials == (lost,)
 
 
 def test_a_running_search_is_read_up_to_its_last_whole_line(before: tuple[Path, Played], tmp_path: Path) -> None:
