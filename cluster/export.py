@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cluster.changes import read_changes
 from cluster.console import console
 from cluster.run_folder import WORK, find_run, read_job, tracking_uri
 from cluster.workflow import RESULT
@@ -200,6 +201,7 @@ def _card(
         seen=seen,
         dtype=dtype,
         history=read_history(folder),
+        changes=tuple(change.describe() for change in read_changes(folder) if change.step < step),
         evaluations=_evaluations(
             [target, *([folder / MODEL] if position is None else [])], folder / TASKS / f"step-{step}"
         ),

@@ -7,6 +7,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from cluster.changes import read_changes
 from cluster.console import plan_rows
 from cluster.recipe import Recipe, to_yaml
 from cluster.task_results import find_task_results
@@ -46,7 +47,7 @@ def build_report(recipe: Recipe, store: TokenStore, planned: list[Planned], fini
         score_label=score_label(recipe),
         versions=_versions(store),
         seed=recipe.seed,
-        notes=unread,
+        notes=(*unread, *_changes(recipe, finished)),
     )
 
 
@@ -81,6 +82,15 @@ def _run(recipe: Recipe, planned: Planned, run: Finished) -> RunData:
         ),
         run_id=(identity.run_id or "") if identity else "",
     )
+
+
+def _changes(recipe: Recipe, finished: list[Finished]) -> list[str]:
+    """A run that went on under other settings is not what the recipe alone gives."""
+    told = []
+    for run in finished:
+        changes = read_changes(recipe.work_folder / "runs" / run.name)
+        told += [f"Run {run.name} went on under other settings at {change.describe()}." for change in changes]
+    return told
 
 
 def _gap(run: Finished, source: str, gap: GapMetrics) -> Gap:

@@ -39,6 +39,8 @@ class CardFacts:
     """Source -> tokens seen of it up to this step, repeats counted."""
     dtype: str
     history: History = field(default_factory=dict)
+    changes: Sequence[str] = ()
+    """Each time that the run went on under other settings before this step, as a line to print."""
     evaluations: Sequence[Evaluation] = ()
 
 
@@ -151,7 +153,13 @@ def _training(facts: CardFacts) -> str:
         ["precision", "bf16 on a GPU, fp32 on a CPU" if training.precision == "auto" else training.precision],
         ["seed", f"{job.seed}"],
     ]
-    return f"## Training\n\n{_table(['', ''], rows)}"
+    changes = "".join(f"- {change}\n" for change in facts.changes)
+    told = (
+        f"\nThe run went on under other settings, so that the settings below do not tell all of it:\n\n{changes}"
+        if changes
+        else ""
+    )
+    return f"## Training\n\n{_table(['', ''], rows)}{told}"
 
 
 def _data(facts: CardFacts) -> str:

@@ -13,6 +13,8 @@ from mlflow.artifacts import download_artifacts
 from mlflow.tracking import MlflowClient
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from cluster.changes import CHANGES as CHANGES_FILE
+from cluster.changes import Change
 from cluster.export import write_final_card
 from ground.files import canonical_json, digest_file
 from pipelines.config import MixtureConfig
@@ -88,6 +90,20 @@ def test_the_card_says_what_the_model_is(trained: Trained, steady) -> None:
     assert f"| med | domain | {losses[0]:.4f} | {losses[-1]:.4f} | {losses[-1] - losses[0]:+.4f} |" in text
     assert f"| shares of every batch | med {trained.job.build_plan(trained.store).shares['med']:.2%}" in text
     assert str(trained.work) not in text
+
+
+def test_the_card_tells_of_settings_that_changed_on_the_way(trained: Trained, steady, tmp_path: Path) -> None:
+    run = shutil.copytree(trained.folder, tmp_path / "work" / "runs" / "tiny")
+    shutil.copytree(trained.work / "store", tmp_path / "work" / "store")
+    changes = [
+        Change(time="2026-11-28T12:00:00Z", step=step, recorded_step=step, digest="0" * 32, changed={field: (1, 2)})
+        for step, field in ((2, "training.learning_rate"), (4, "training.clip"))
+    ]
+    (run / CHANGES_FILE).write_text(json.dumps({"changes": [change.model_dump(mode="json") for change in changes]}))
+    assert (ran := steady(str(run), "--step", "4")).code == 0, ran.err
+    text = (run / "exports" / "step-4" / CARD).read_text()
+    assert "- 2026-11-28T12:00:00Z, step 2: training.learning_rate: 1 -> 2\n" in text
+    assert "training.clip" not in text, "it came after this step"
 
 
 def test_an_unfinished_run_gives_its_newest_whole_checkpoint(trained: Trained, steady, tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from cluster.changes import change_tags, check_allowed, read_changes, record_change
 from cluster.recipe import load_recipe
+from cluster.reporting import build_report
 from cluster.storage import storage_of
-from cluster.workflow import JOB, RESULT, make_job, plan_runs, run_job
+from cluster.workflow import JOB, RESULT, Finished, make_job, plan_runs, run_job
 from ground.errors import CorruptError, UserError
 from pipelines.store import TokenStore
 from tests.cluster.test_bad_input import assert_one_line
@@ -96,7 +97,7 @@ def test_an_allowed_change_is_recorded_once(recipe: Path) -> None:
     assert not first.accepts(changed.digest())
 
 
-def test_mlflow_is_told_of_a_change(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_and_the_report_tell_of_a_change(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = Outcome(25, 12800, recipe.parent / "model", 1.0)
     monkeypatch.setattr("training.launch.launch", lambda *_, **__: outcome)
     log = Mock(spec=RunLog)
@@ -104,6 +105,12 @@ def test_mlflow_is_told_of_a_change(recipe: Path, monkeypatch: pytest.MonkeyPatc
     run_job(job_of(recipe, f"{RATE}=1.0e-5", allow=(RATE,)), log, print, use_gpu=False)
     (tags,) = log.tags.call_args.args
     assert tags["steady.changes"] == "1" and f"step 12: {RATE}: 0.003 -> 1e-05" in tags["steady.change.1"]
+    loaded = load_recipe(recipe)
+    planned = plan_runs(loaded, device="cpu", peak_flops=None)
+    notes = build_report(
+        loaded, TokenStore.open(loaded.store_folder), planned, [Finished("small", outcome, {}, {})]
+    ).notes
+    assert [note for note in notes if "small went on under other settings" in note and "0.003 -> 1e-05" in note]
 
 
 def test_settings_changed_by_another_command_meanwhile(recipe: Path) -> None:
