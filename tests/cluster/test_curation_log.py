@@ -64,6 +64,7 @@ def runs(recipe: Recipe) -> list[Run]:
     return list(client.search_runs([experiment.experiment_id]))
 
 
+@pytest.mark.slow
 def test_a_run_with_everything(recipe: Recipe, store: TokenStore, capsys: pytest.CaptureFixture[str]) -> None:
     report = log_curation(recipe, store)
     assert report.stat().st_size > 1_000_000 and "Corpus" in report.read_text()

@@ -189,7 +189,7 @@ def test_at_the_time_limit_it_waits_for_the_checkpoint_and_queues_again(
     assert [line for line in lines if "requeue" in line] == expected
 
 
-@pytest.mark.parametrize("node", ["node1", "node3"])
+@pytest.mark.parametrize("node", ["node1", pytest.param("node3", marks=pytest.mark.slow)])
 def test_a_node_that_does_not_start_ends_the_job(tmp_path: Path, node: str) -> None:
     done = run(slurm(tmp_path, BROKEN=node, STEADY_START_SECONDS="3"), "train", "my.yaml")
     assert done.returncode == 1

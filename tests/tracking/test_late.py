@@ -59,6 +59,7 @@ def test_the_next_process_sends_what_waits(nobody: str, tmp_path: Path) -> None:
     assert identity is not None and identity.experiment_id == there.experiment_id
 
 
+@pytest.mark.slow
 def test_a_store_that_comes_up_in_mid_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(late, "_AGAIN_S", 0.0)
     real = Tracker.open(f"sqlite:///{tmp_path}/mlflow.db", "demo")

@@ -303,7 +303,7 @@ def test_plots(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium on this machine")
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, pytest.param(1280, marks=pytest.mark.slow)])
 def test_a_browser_draws_it(tmp_path: Path, width: int) -> None:
     path = tmp_path / "report.html"
     write_report(sample_report(), path)

@@ -164,6 +164,7 @@ def test_a_metric_mlflow_would_refuse_is_dropped_with_one_line(
     assert caplog.text.count("'a//b'") == 1
 
 
+@pytest.mark.slow
 def test_a_missing_artifact_holds_up_nothing(
     tracker: Tracker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -53,6 +53,7 @@ def test_an_outage_is_told_and_training_goes_on(store: TokenStore, finished: Fin
     assert digest_file(outcome.model / "model.safetensors") == digest_file(finished.outcome.model / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_without_any_checkpoint_an_unreachable_mirror_ends_the_run(store: TokenStore, tmp_path: Path) -> None:
     url = "s3://user:secret@bucket/x?endpoint_override=127.0.0.1:9&scheme=http&allow_bucket_creation=false"
     with pytest.raises(UserError, match=r"training.checkpoint_mirror.*cannot be reached") as refused:

@@ -78,7 +78,13 @@ def test_a_model_that_changes_its_logits_is_refused() -> None:
         chunk_loss(model)
 
 
-@pytest.mark.parametrize("changes", [{"zero_stage": 1}, {"zero_stage": 3, "activation_checkpointing": True}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"zero_stage": 1},
+        pytest.param({"zero_stage": 3, "activation_checkpointing": True}, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_has_the_same_losses(store: TokenStore, few: Finished, tmp_path: Path, changes: dict[str, Any]) -> None:
     reporter, _ = run_tiny(store, tmp_path, **FEW, **changes, loss="chunked")
     for name in ("train/loss", "heldout/med/loss"):

@@ -182,7 +182,10 @@ def test_what_this_machine_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch)
         built(compile=True)
 
 
-@pytest.mark.parametrize(("stage", "offload"), [(1, "optimizer"), (2, "optimizer"), (3, "parameters")])
+@pytest.mark.parametrize(
+    ("stage", "offload"),
+    [(1, "optimizer"), (2, "optimizer"), pytest.param(3, "parameters", marks=pytest.mark.slow)],
+)
 def test_offloading_changes_no_number_and_resumes_exactly(
     store: TokenStore, few: Finished, tmp_path: Path, stage: int, offload: str
 ) -> None:

@@ -68,7 +68,7 @@ def test_training_goes_on_from_an_export(store: TokenStore, finished: Finished, 
     assert outcome.model.parent == tmp_path
 
 
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("tied", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_zero_3_exports_whole_weights(store: TokenStore, tmp_path: Path, tied: bool) -> None:
     shape = ModelConfig(init="random", architecture=TINY.model_copy(update={"tied_embeddings": tied}))
     reporter, outcome = run_tiny(store, tmp_path, **FEW, model=shape, zero_stage=3)

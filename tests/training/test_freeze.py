@@ -75,7 +75,7 @@ def test_one_layer_at_least_must_learn(bottom: int, top: int) -> None:
     check_freezing(config_of(0, 0), 0)
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("stage", [0, 1, 2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("side", ["freeze_bottom", "freeze_top"])
 def test_frozen_layers_do_not_move_and_the_others_do(store: TokenStore, tmp_path: Path, stage: int, side: str) -> None:
     reporter, outcome = run_tiny(store, tmp_path, **FEW, zero_stage=stage, **{side: 1})
@@ -103,7 +103,7 @@ def test_freezing_works_with_recomputed_activations(store: TokenStore, tmp_path:
     assert again.curve("train/loss") == pytest.approx(plain.curve("train/loss"), rel=1e-5)
 
 
-@pytest.mark.parametrize("stage", [1, 3])
+@pytest.mark.parametrize("stage", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_run_with_frozen_layers_resumes_exactly(store: TokenStore, tmp_path: Path, stage: int) -> None:
     changes: dict[str, Any] = SHORT | {"freeze_bottom": 1, "zero_stage": stage}
     whole, outcome = run_tiny(store, tmp_path / "whole", **changes)

@@ -142,7 +142,7 @@ def test_records_may_be_rarer(store: TokenStore, tmp_path: Path) -> None:
     assert [record["step"] for record in reporter.records if "train/loss" in record["metrics"]] == [3, 5]
 
 
-@pytest.mark.parametrize(("stage", "rate"), [(0, 1e30), (1, 1e9), (3, 1e9)])
+@pytest.mark.parametrize(("stage", "rate"), [(0, 1e30), (1, 1e9), pytest.param(3, 1e9, marks=pytest.mark.slow)])
 def test_a_diverging_run_says_so_and_leaves_no_model(
     store: TokenStore, tmp_path: Path, stage: int, rate: float
 ) -> None:
@@ -162,7 +162,7 @@ def test_the_process_group_stays(finished: Finished) -> None:
     assert torch.distributed.is_initialized()
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stage", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_small_gradient_buckets_change_nothing(
     store: TokenStore, few: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: int
 ) -> None:

@@ -94,8 +94,8 @@ def test_activations_are_those_that_autograd_keeps(shape: Architecture, half: bo
 
 
 @pytest.mark.parametrize("words", [64, 4096])  # blocks weigh most, logits weigh most
-@pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("half", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("checkpointing", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_peak_of_a_forward_and_backward_pass(words: int, half: bool, checkpointing: bool) -> None:
     shape = SHAPES[0].model_copy(update={"layers": 6})
     model = real_model(shape, half=half, checkpointing=checkpointing, words=words)
@@ -134,11 +134,9 @@ def live_tensors() -> dict[int, torch.Tensor]:
 @pytest.mark.parametrize(
     ("stage", "precision"),
     [
-        (1, "fp32"),
         (2, "bf16"),
-        (3, "fp32"),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in [(0, "fp32"), (2, "fp32"), (0, "bf16"), (1, "bf16")]),
-        pytest.param(3, "bf16", marks=pytest.mark.slow),
+        *(pytest.param(stage, "fp32", marks=pytest.mark.slow) for stage in STAGES),
+        *(pytest.param(stage, "bf16", marks=pytest.mark.slow) for stage in (0, 1, 3)),
     ],
 )
 @pytest.mark.filterwarnings("ignore")

@@ -69,7 +69,7 @@ def truth(store: TokenStore, few: Finished) -> dict[str, float]:
     return update_metrics(updates)
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("stage", [0, 1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_every_stage_measures_what_the_exported_weights_tell(
     store: TokenStore, few: Finished, truth: dict[str, float], tmp_path: Path, stage: int
 ) -> None:

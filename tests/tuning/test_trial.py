@@ -119,6 +119,7 @@ def template(store: TokenStore, folder: Path, **changes: Any) -> TrainingJob:
     return tiny_job(store, folder, keep_checkpoints=1, checkpoint_tokens=2048, **changes)
 
 
+@pytest.mark.slow
 def test_a_trial_goes_from_rung_to_rung(store: TokenStore, tmp_path: Path) -> None:
     whole = trial_job(template(store, tmp_path / "a"), BLEND, 0, POINT, 5)
     assert run_here(whole, POINT.tokens, CPU).state == "done"
@@ -137,6 +138,7 @@ def test_a_trial_goes_from_rung_to_rung(store: TokenStore, tmp_path: Path) -> No
     assert one.reports[-1].tokens == end
 
 
+@pytest.mark.slow
 def test_a_trial_leaves_no_engine_behind(store: TokenStore, tmp_path: Path) -> None:
     from deepspeed.runtime.engine import DeepSpeedEngine
 

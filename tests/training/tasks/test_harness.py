@@ -79,6 +79,7 @@ doc_to_target: "{{['A', 'B', 'C'].index(answer)}}"
 
 
 @pytest.mark.parametrize("task", sorted(BY_HAND))
+@pytest.mark.slow
 def test_accuracy_equals_a_direct_run_of_lm_eval(task: str, tmp_path: Path) -> None:
     data, by_hand = tmp_path / "data", tmp_path / "by_hand"
     data.mkdir()
