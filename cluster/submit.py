@@ -108,8 +108,7 @@ def look_at_nodes(client: JobSubmissionClient, asked: Mapping[str, Any], python:
         UserError: the job failed or did not end in time.
     """
     with tempfile.TemporaryDirectory(prefix="steady-preflight-") as folder:
-        Path(folder, "probe.py").write_text(Path(probe.__file__).read_text())
-        Path(folder, "preflight.py").write_text(_SCRIPT.format(inspect.getsource(_main_of_the_look)))
+        _write_look(Path(folder))
         job = f"{_HELPERS[0]}{secrets.token_hex(4)}"
         told_to = shlex.quote(json.dumps(dict(asked)))
         with told(client.get_address()):
@@ -235,6 +234,11 @@ def kill(client: JobSubmissionClient, job: str, python: str) -> None:
         raise UserError("JOB", f"{job} could not be ended ({helper}: {status})", f"see `ray job logs {helper}`")
 
 
+def _write_look(folder: Path) -> None:
+    (folder / "probe.py").write_text(Path(probe.__file__).read_text())
+    (folder / "preflight.py").write_text(_SCRIPT.format(inspect.getsource(_main_of_the_look)))
+
+
 @no_type_check
 def _main_of_the_look() -> None:
     # Its text becomes a script beside a copy of probe.py: nothing of this module is there.
@@ -269,21 +273,10 @@ def _main_of_the_look() -> None:
         "nodes": [told[node] | {"node": names[node]} for node in told],
         "unseen": {names[node]: [names[other] for other in unseen[node]] for node in unseen if unseen[node]},
         "silent": [names[node] for node in alive if node not in told],
-        "resources": _capacity(),
+        "resources": probe.capacity(),
         "ray": ray.__version__,
     }
     print("STEADY-PREFLIGHT " + json.dumps(answer), flush=True)  # noqa: T201
-
-
-def _capacity() -> dict[str, float]:
-    """What is there, or more where an autoscaler says that it may start machines (as ``training/launch.py`` counts)."""
-    there: dict[str, float] = dict(ray.cluster_resources())  # type: ignore[no-untyped-call]  # Ray's own lacks types
-    most: dict[str, float] = {}
-    with suppress(ImportError, AttributeError):  # Ray's own, and no promise of it
-        from ray._private.state import state
-
-        most = dict(state.get_max_resources_from_cluster_config() or {})
-    return {name: max(there.get(name, 0), most.get(name, 0)) for name in there.keys() | most.keys()}
 
 
 def _answer_of(client: JobSubmissionClient, job: str, python: str) -> dict[str, Any]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import builtins
+import dis
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
-from types import SimpleNamespace
+from types import CodeType, FunctionType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from cluster import cli, jobs
+from cluster import cli, jobs, probe
 from cluster import submit as api
 from cluster.dashboard import accepted_headers
 from cluster.job_command import parse
@@ -280,3 +285,33 @@ def test_a_job_joins_its_cluster_and_asks_for_time_to_stop(
     assert "OMP_NUM_THREADS" not in names, "Ray refuses to be told twice"
     assert "OMP_WAIT_POLICY" in names
     assert asked == ([] if patience else ["_ray_internal_job_actor_abc"])
+
+
+def _globals(code: CodeType) -> set[str]:
+    """Names that a function and those within it look up in its module."""
+    inner = [_globals(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}.union(*inner)
+
+
+@pytest.mark.parametrize("sent", [api._main_of_the_look, probe.end_driver])
+def test_what_is_sent_to_the_nodes_names_nothing_of_its_module(sent: FunctionType) -> None:
+    """Only the text of these functions travels."""
+    assert _globals(sent.__code__) <= set(dir(builtins))
+
+
+@pytest.mark.slow
+def test_the_look_itself(tmp_path: Path) -> None:
+    """As it is sent, on a Ray of its own."""
+    api._write_look(tmp_path)
+    asked = {"packages": ["ray"], "work": str(tmp_path / "work"), "mark": "m", "tracking": None, "paths": ["/nowhere"]}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "preflight.py", json.dumps(asked)]
+    done = subprocess.run(
+        command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith(api._MARK)] or [done.stderr]
+    told = json.loads(line.removeprefix(api._MARK))
+    (node,) = told["nodes"]
+    assert node["missing"] == ["/nowhere"] and node["storage"]["error"] == ""
+    assert told["silent"] == [] and told["resources"]["CPU"] >= 1
+    assert not list((tmp_path / "work").glob(".*")), "the marks are gone"
