@@ -41,8 +41,6 @@ RUN_BY = {
     "jobs": "tests/cluster/test_submit*.py",
     "demo": "Makefile",  # ten minutes: `make demo`, by hand
 }
-LATER = {"tune", "submit", "jobs", "ui"}
-"""Commands whose tests may not be there yet."""
 
 
 @lru_cache
@@ -59,8 +57,7 @@ def parsed(arguments: tuple[str, ...]) -> dict[str, Any]:
     """
     command, rest = command_line(), list(arguments)
     while hasattr(command, "commands"):
-        if not rest or rest[0] not in command.commands:
-            pytest.skip(f"`steady {' '.join(arguments[:2])}` is not there yet")
+        assert rest and rest[0] in command.commands, f"`steady {' '.join(arguments[:2])}` does not exist"
         command = command.commands[rest.pop(0)]
     return dict(command.make_context(command.name, rest).params)
 
@@ -125,8 +122,6 @@ def test_a_wrong_command_is_found(wrong: tuple[str, ...]) -> None:
 def test_commands_named_in_the_text_exist(page: Path) -> None:
     known = command_line().commands
     for name in re.findall(r"`steady ([a-z]+)", page.read_text()):
-        if name not in known and name in LATER:
-            pytest.skip(f"`steady {name}` is not there yet")
         assert name in known, name
 
 
@@ -187,8 +182,6 @@ def test_doctor_looks_at_this_machine(monkeypatch: pytest.MonkeyPatch, capsys: p
 @pytest.mark.parametrize("name", sorted({command.arguments[0] for command in COMMANDS}))
 def test_the_others_run_in_the_test_that_is_named(name: str) -> None:
     files = sorted(ROOT.glob(RUN_BY[name]))
-    if not files and name in LATER:
-        pytest.skip(f"{RUN_BY[name]} is not there yet")
     assert files, RUN_BY[name]
     run = {command.arguments[0] for command in COMMANDS if command.page.endswith("own-corpus.md")}
     assert (name in run and "own" in RUN_BY[name]) or any(name in file.read_text() for file in files)
