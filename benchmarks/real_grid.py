@@ -3,7 +3,7 @@
     python -m benchmarks.real_grid [PROCESSES]      # about half an hour on two cores; goes on where it stopped
 
 Writes ``benchmarks/data/real_grid.json``: for every point its curve of both metrics at the search's own rungs. Needs the
-store of `steady demo`.
+store of `steady curate recipes/search.yaml`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from tuning.trial import read_trial_records, reports_of, trial_job, trial_name
 
 RECIPE = "recipes/search.yaml"
 TABLE = Path(__file__).parent / "data" / "real_grid.json"
+STORE = "curation.store=.steady/search/store"
+"""Where the recipe's own work folder has it; the searches measured here have others."""
 TICKS = (5, 5, 3)
 """Epochs, shares, learning rates; evenly in the space's own coordinates."""
 
@@ -38,7 +40,7 @@ def grid_points(space: Space) -> list[Point]:
 
 def grid_setup() -> Setup:
     """The search of the recipe, with a folder of its own for the grid."""
-    return set_up(load_recipe(RECIPE, ["work=.steady/real-grid"]), gpus=0, gpu_memory=None)
+    return set_up(load_recipe(RECIPE, ["work=.steady/real-grid", STORE]), gpus=0, gpu_memory=None)
 
 
 def grid_jobs(setup: Setup) -> list[Job]:

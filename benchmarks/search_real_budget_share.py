@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import ROOT, Benchmark, Measured
-from benchmarks.real_grid import RECIPE, TABLE, TICKS
+from benchmarks.real_grid import RECIPE, STORE, TABLE, TICKS
 from cluster.recipe import load_recipe
 from cluster.tune_setup import Setup, set_up
 from tuning.base import load_base
@@ -66,7 +66,7 @@ def _search(seed: int, grid: dict[str, Any]) -> dict[str, float]:
     """One real search, its data thrown away."""
     whole = len(grid["rows"]) * grid["run_tokens"]
     with tempfile.TemporaryDirectory() as folder:
-        overrides = [f"work={folder}", f"tuning.seed={seed}"]
+        overrides = [f"work={folder}", f"tuning.seed={seed}", STORE]
         subprocess.run([sys.executable, "-m", "cluster", "tune", RECIPE, *overrides], cwd=ROOT, check=True)
         setup = set_up(load_recipe(RECIPE, overrides), gpus=0, gpu_memory=None)
         base = load_base(setup.folder / "base.json", setup.template)

@@ -40,7 +40,7 @@ def run_demo(work: Path, *, fresh: bool) -> Path:
     write_packaged_corpora(CORPORA)
     _step(2, "curate: filter, rank by quality, tokenise, write the token store (about 1 min)")
     curate_recipe(recipe)
-    _step(3, "plan and train: three runs from the same base model at the same token budget (about 8 min)")
+    _step(3, "plan and train: three runs from the same base model at the same token budget (about 5 min)")
     train_recipe(recipe)
     _step(4, "report: HTML and plots, also logged to MLflow (about 10 s)")
     page = report_recipe(recipe, show=False)  # the table stands above already
