@@ -8,6 +8,7 @@ from pathlib import Path
 from cluster.console import console, count, duration
 from cluster.tune_setup import Setup
 from tracking.search_data import SearchData
+from tracking.search_text import chance
 from tuning.earlier import Earlier
 from tuning.history import Result
 from tuning.ledger import State
@@ -90,7 +91,7 @@ def show_best(data: SearchData, best: Path, page: Path) -> None:
     console.print(
         f"  domain {found.domain.mean:.4f} ± {found.domain.sd:.4f} (base {data.base_domain:.4f}), general "
         f"{found.general.mean:.4f} ± {found.general.sd:.4f} (base {data.base_general:.4f}); best of all finished with "
-        f"probability {found.probability:.2f}"
+        f"probability {chance(found.probability)}"
     )
     console.print(f"train it: steady train {best}")
     console.print(f"report {page}; the same in MLflow")

@@ -15,13 +15,16 @@ from tracking.overview import overview_path
 
 TARGET = Path(__file__).parent / "images"
 _RECIPE = ROOT / "recipes" / "demo.yaml"
+_FRAME = 143
+"""Height of what a window has besides its page."""
+_DRAWN = "return document.querySelectorAll('.xaxislayer-above').length"
 _HEADINGS = "[...document.querySelectorAll('h2')]"
 _TO_HEADING = f"{_HEADINGS}.find(one => one.innerText === arguments[0]).scrollIntoView(); scrollBy(0, -24)"
 
 
 def reports(work: Path) -> None:
     """The first screens of the report, and the front and the maps of the search."""
-    with browser(Path(tempfile.mkdtemp()), width=1200, height=1500) as window:
+    with browser(Path(tempfile.mkdtemp()), width=1200, height=1500 + _FRAME) as window:
         window.open((work / "report" / "report.html").resolve().as_uri())
         window.wait_for("Gap curves")
         window.picture("report")
@@ -40,16 +43,18 @@ def mlflow_pages(work: Path) -> None:
         (experiment,) = [one for one in client.search_experiments() if one.name == "demo"]
         runs = client.search_runs([experiment.experiment_id], "tags.`steady.kind` = 'run'")
         names = [str(run.info.run_name) for run in runs]
-        with browser(Path(tempfile.mkdtemp()), width=1500, height=1050) as window:
+        with browser(Path(tempfile.mkdtemp()), width=1500, height=900 + _FRAME) as window:
             window.open(f"{server.uri}/{overview_path(experiment.experiment_id)}")
             window.wait_for(*names)
             _close_assistant(window)
             window.picture("mlflow-runs")
             window.open(f"{server.uri}/{overview_path(experiment.experiment_id, charts=True)}")
             window.wait_for("Held-out loss, by tokens")
+            window.wait_until(f"{_DRAWN} >= 4")  # one for each source
             window.picture("mlflow-curves")
-            window.open(f"{server.uri}/#/experiments/{experiment.experiment_id}/runs/{runs[0].info.run_id}")
-            window.wait_for("Parent run")
+            number, run = experiment.experiment_id, runs[0].info.run_id
+            window.open(f"{server.uri}/#/experiments/{number}/runs/{run}?workflowType=machine_learning")
+            window.wait_for("Parent run", "demo (")
             window.picture("mlflow-run")
             chosen = "%2C".join(f"%22{run.info.run_id}%22" for run in runs)
             window.open(f"{server.uri}/#/compare-runs?runs=[{chosen}]&experiments=[%22{experiment.experiment_id}%22]")

@@ -60,6 +60,13 @@ class Browser:
             time.sleep(0.3)
         return shown
 
+    def wait_until(self, script: str, seconds: float = 60) -> None:
+        """Wait until a script returns something true."""
+        end = time.monotonic() + seconds
+        while not self.run(script):
+            assert time.monotonic() < end, f"{script} never holds"
+            time.sleep(0.3)
+
     def picture(self, name: str) -> None:
         """Keep a picture of what can be seen, where that is asked for."""
         if folder := os.environ.get(PICTURES):
