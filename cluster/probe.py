@@ -64,20 +64,6 @@ def clean(asked: dict[str, Any], node: str, made: list[str]) -> None:
             Path(folder).rmdir()
 
 
-def capacity() -> dict[str, float]:
-    """What the whole cluster has, or more where an autoscaler says that it may start machines (as ``training/launch.py``
-    counts)."""
-    import ray
-
-    there: dict[str, float] = dict(ray.cluster_resources())  # type: ignore[no-untyped-call]  # Ray's own lacks types
-    most: dict[str, float] = {}
-    with contextlib.suppress(ImportError, AttributeError):  # Ray's own, and no promise of it
-        from ray._private.state import state
-
-        most = dict(state.get_max_resources_from_cluster_config() or {})
-    return {name: max(there.get(name, 0), most.get(name, 0)) for name in there.keys() | most.keys()}
-
-
 def end_driver(job: str) -> None:
     """SIGKILL to the driver of a job on this node and to what it started. (Its shell may be gone already, and to end the actor
     that watches it would leave the driver running.)"""

@@ -262,6 +262,17 @@ def _main_of_the_look() -> None:
         ready, _ = ray.wait(list(asked_of), num_returns=len(asked_of), timeout=seconds)
         return {asked_of[one]: ray.get(one) for one in ready}
 
+    def capacity():
+        # What is there, or more where an autoscaler says that it may start machines (as training/launch.py counts).
+        there, most = dict(ray.cluster_resources()), {}
+        try:  # Ray's own, and no promise of it
+            from ray._private.state import state
+
+            most = dict(state.get_max_resources_from_cluster_config() or {})
+        except (ImportError, AttributeError):
+            pass
+        return {name: max(there.get(name, 0), most.get(name, 0)) for name in there.keys() | most.keys()}
+
     told = everywhere(probe.look, {node: (asked, node) for node in alive}, 120)
     unseen = {}
     if asked["work"]:
@@ -273,7 +284,7 @@ def _main_of_the_look() -> None:
         "nodes": [told[node] | {"node": names[node]} for node in told],
         "unseen": {names[node]: [names[other] for other in unseen[node]] for node in unseen if unseen[node]},
         "silent": [names[node] for node in alive if node not in told],
-        "resources": probe.capacity(),
+        "resources": capacity(),
         "ray": ray.__version__,
     }
     print("STEADY-PREFLIGHT " + json.dumps(answer), flush=True)  # noqa: T201
