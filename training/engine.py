@@ -94,9 +94,8 @@ def build_engine(
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
     if precision != "fp32" and not config.zero_stage:
         _sum_in_fp32(engine)
-    if world == 1 and precision == "fp32" and not config.zero_stage:
-        # DeepSpeed would copy all gradients into one buffer and back to sum them over one worker: 2 to 3 % of a step on a CPU.
-        engine.enable_backward_allreduce = False
+    if precision == "fp32" and not config.zero_stage and (world == 1 or device.type == "cpu"):
+        _average_in_place(engine, world)
     if config.compile:
         _check_compiler(device)
         engine.compile()
@@ -137,6 +136,22 @@ def _without_steps(optimizer: torch.optim.Optimizer) -> Iterator[None]:
         yield
     finally:
         del vars(optimizer)["step"]
+
+
+def _average_in_place(engine: Any, world: int) -> None:
+    """Let workers average each gradient where it lies, and one worker leave them as they are. DeepSpeed would copy all of
+    them into one buffer and back, 2 to 3 % of a step on a CPU. For up to two workers the numbers are the same."""
+
+    def average(**_: object) -> None:
+        gradients, _ = engine._get_gradients_for_reduction()
+        for work in [torch.distributed.all_reduce(gradient, async_op=True) for gradient in gradients]:
+            work.wait()
+        torch._foreach_mul_(gradients, 1.0 / world)
+
+    if world == 1:
+        engine.enable_backward_allreduce = False
+    else:
+        engine.buffered_allreduce_fallback = average
 
 
 def _sum_in_fp32(engine: Any) -> None:
