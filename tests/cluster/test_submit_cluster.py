@@ -11,9 +11,12 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cluster.recipe import load_recipe
+from tests.helpers.browser import browser, missing_for_a_browser
 from tests.helpers.recipes import small_recipe
 from tests.soak.nodes import WORKER, Cluster, Node, cluster
 from training.job import Record
@@ -24,6 +27,15 @@ _SECRET = "planted-3b1f77"
 _PLANTED = ("MLFLOW_TRACKING_PASSWORD", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "DATABASE_PASSWORD")
 _STEPS = 240
 _BATCH = 2048
+_SMALL = ["training.global_batch_tokens=512", "training.checkpoint_tokens=5120"]
+_TUNING: dict[str, Any] = {
+    "budget": {"value": 60_000},
+    "run_budget": {"value": 12_800},
+    "space": {"min_steps": 10, "learning_rate": {"low": 1.0e-3, "high": 1.0e-2}},
+    "objective": {"epsilon": 0.3},
+    "max_concurrent": 2,
+    "initial": 4,
+}
 
 
 class Desk:
@@ -39,31 +51,29 @@ class Desk:
         self.said: list[str] = []
         self.started: list[subprocess.Popen[str]] = []
 
-    def recipe(self, name: str) -> None:
+    def recipe(self, name: str, **changes: Any) -> None:
         """A folder with a recipe of this name and work folder; all share a store."""
         self.project(name).mkdir(parents=True)
-        small_recipe(
-            self.project(name),
-            with_store=False,
-            name=name,
-            work=str(self.shared / name),
-            sources={
+        whole: dict[str, Any] = {
+            "name": name,
+            "work": str(self.shared / name),
+            "sources": {
                 "med": {"role": "domain", "paths": ["corpora/med.jsonl"]},
                 "wiki": {"role": "general", "paths": ["corpora/wiki.jsonl"]},
                 "ref": {"role": "reference", "paths": ["corpora/ref.jsonl"]},
             },
-            curation={
+            "curation": {
                 "store": str(self.shared / "store"),
                 "train_tokenizer": {"vocabulary": 300},
                 "heldout_fraction": 0.1,
             },
-            mixture={
+            "mixture": {
                 "shares": {"med": 0.8, "wiki": 0.2},
                 "subset_tokens": _BATCH * 5,
                 "epochs": _STEPS // 5,
                 "max_repetition": 1_000_000,
             },
-            training={
+            "training": {
                 "sequence_length": 64,
                 "global_batch_tokens": _BATCH,
                 "micro_batch": 4,
@@ -73,16 +83,19 @@ class Desk:
                 "checkpoint_tokens": 5 * _BATCH,
                 "max_failures": 5,
             },
-        ).rename(self.project(name) / f"{name}.yaml")
+        }
+        small_recipe(self.project(name), with_store=False, **whole | changes).rename(
+            self.project(name) / f"{name}.yaml"
+        )
 
     def project(self, name: str) -> Path:
         """The folder of a recipe."""
         return self.folder / "projects" / name
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command in the folder of the first recipe."""
+    def start(self, *arguments: str, project: str = "first") -> subprocess.Popen[str]:
+        """Start a command in the folder of a recipe."""
         line = [sys.executable, "-m", "cluster", *arguments]
-        return self._start(line, "first", {"PYTHONPATH": str(Path(__file__).parents[2])})
+        return self._start(line, project, {"PYTHONPATH": str(Path(__file__).parents[2])})
 
     def steady(self, *arguments: str) -> tuple[int, str]:
         """Run ``steady`` to its end; exit code and all it said."""
@@ -115,7 +128,7 @@ class Desk:
 
     def _start(self, line: list[str], name: str, more: dict[str, str]) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            line,
+            ["env", "--default-signal=INT", *line],  # a shell that put the tests in the background made them deaf to it
             cwd=self.project(name),
             env=self.environment | more,
             stdout=subprocess.PIPE,
@@ -148,7 +161,7 @@ def test_curate_train_lose_a_node_stop_and_leave_nothing(desk: Desk) -> None:
 
     code, said = desk.steady(*submit, "--", "train", "first.yaml")
     assert code == 2, said
-    assert "there is no whole token store" in said and "submit `curate first.yaml` first" in said
+    assert "there is no whole token store" in said and "submit `curate first.yaml` first" in said, said
 
     code, said = desk.steady(*submit, "--wait", "--", "curate", "first.yaml")
     assert code == 0, said
@@ -190,6 +203,17 @@ def test_curate_train_lose_a_node_stop_and_leave_nothing(desk: Desk) -> None:
     assert f"second stopped after step {stopped}; the same command goes on from there" in said
     assert (desk.shared / "second" / "runs" / "second" / "checkpoints" / f"step-{stopped}").is_dir()
 
+    # A search, sent from where its recipe lies; its best recipe comes back by the shared folder.
+    desk.recipe("search", tuning=_TUNING, mixture={"shares": {"med": 0.8, "wiki": 0.2}, "subset_tokens": 6400})
+    searching = desk.start(*submit, "--wait", "--", "tune", "search.yaml", *_SMALL, project="search")
+    code, said = desk.end_of(searching, 900)
+    assert code == 0, said
+    search = desk.shared / "search" / "search"
+    assert load_recipe(search / "best.yaml").tuning is None
+    settled = [row for row in _lines(search / "ledger.jsonl") if row["kind"] == "settle"]
+    assert len(settled) >= 4 and sum(row["tokens"] for row in settled) <= _TUNING["budget"]["value"]
+    assert (desk.shared / "search" / "search-report" / "report.html").is_file()
+
     # One that would not listen.
     deaf = ["sh", "-c", "trap '' TERM; exec sleep 9876"]
     code, said = desk.end_of(desk.start_ray("submit", *here, "--no-wait", "--submission-id", "deaf", "--", *deaf))
@@ -205,8 +229,26 @@ def test_curate_train_lose_a_node_stop_and_leave_nothing(desk: Desk) -> None:
     assert status[job] == "SUCCEEDED" and status["second"] == "STOPPED"
     assert not any(name.startswith("steady-preflight") for name in status)
 
+    if missing_for_a_browser() is None:
+        _look_at_the_job(desk, job)
     _until(lambda: desk.nodes.left_of_runs() == [])
     _no_secret(desk)
+
+
+def _look_at_the_job(desk: Desk, job: str) -> None:
+    """The page that `steady submit` links to, in a browser that was given the token as its user would."""
+    enter = "return fetch('/api/authenticate', {method: 'POST', headers: {Authorization: 'Bearer ' + arguments[0]}})"
+    with browser(desk.folder / "chromium", width=1500, height=900) as window:
+        window.open(desk.nodes.dashboard)
+        window.wait_for("oken")
+        assert window.run(f"{enter}.then(answer => answer.status)", desk.environment["RAY_AUTH_TOKEN"]) == 200
+        window.open(f"{desk.nodes.dashboard}/#/jobs/{job}")
+        window.wait_for(job, "SUCCEEDED", "train first.yaml")
+        window.picture("ray-job")
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def _sleeping(desk: Desk) -> bool:
