@@ -51,7 +51,7 @@ class Browser:
         """All text that the page shows."""
         return str(self.run("return document.body.innerText"))
 
-    def wait_for(self, *texts: str, seconds: float = 60) -> str:
+    def wait_for(self, *texts: str, seconds: float = 180) -> str:
         """Wait until the page shows all of these; the page's text."""
         end = time.monotonic() + seconds
         while not all(text in (shown := self.text()) for text in texts):
@@ -60,7 +60,7 @@ class Browser:
             time.sleep(0.3)
         return shown
 
-    def wait_until(self, script: str, seconds: float = 60) -> None:
+    def wait_until(self, script: str, seconds: float = 180) -> None:
         """Wait until a script returns something true."""
         end = time.monotonic() + seconds
         while not self.run(script):
