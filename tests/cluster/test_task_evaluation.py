@@ -33,7 +33,7 @@ def test_tasks_that_cannot_be_answered_are_known_before(data: Path) -> None:
         check_tasks(EvaluationConfig(tasks="sciq", tasks_data=str(data)))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_checkpoint_is_answered_while_training_goes_on(tmp_path: Path, data: Path) -> None:
     pytest.importorskip("lm_eval", reason="lm-eval is not installed")
     bench = Bench(tmp_path)
