@@ -140,7 +140,7 @@ def _without_steps(optimizer: torch.optim.Optimizer) -> Iterator[None]:
 
 def _average_in_place(engine: Any, world: int) -> None:
     """Let workers average each gradient where it lies, and one worker leave them as they are. DeepSpeed would copy all of
-    them into one buffer and back, 2 to 3 % of a step on a CPU. For up to two workers the numbers are the same."""
+    them into one buffer and back: 2 to 3 % of a step of one CPU worker. For up to two workers the numbers are the same."""
 
     def average(**_: object) -> None:
         gradients, _ = engine._get_gradients_for_reduction()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from cluster.recipe import load_recipe
+from tests.cluster.test_tune import TUNING
 from tests.helpers.browser import browser, missing_for_a_browser
 from tests.helpers.recipes import small_recipe
 from tests.soak.nodes import WORKER, Cluster, Node, cluster
@@ -28,14 +29,7 @@ _PLANTED = ("MLFLOW_TRACKING_PASSWORD", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "DA
 _STEPS = 240
 _BATCH = 2048
 _SMALL = ["training.global_batch_tokens=512", "training.checkpoint_tokens=5120"]
-_TUNING: dict[str, Any] = {
-    "budget": {"value": 60_000},
-    "run_budget": {"value": 12_800},
-    "space": {"min_steps": 10, "learning_rate": {"low": 1.0e-3, "high": 1.0e-2}},
-    "objective": {"epsilon": 0.3},
-    "max_concurrent": 2,
-    "initial": 4,
-}
+_TUNING = {name: value for name, value in TUNING.items() if name != "patience"} | {"budget": {"value": 60_000}}
 
 
 class Desk:
@@ -240,7 +234,7 @@ def _look_at_the_job(desk: Desk, job: str) -> None:
     enter = "return fetch('/api/authenticate', {method: 'POST', headers: {Authorization: 'Bearer ' + arguments[0]}})"
     with browser(desk.folder / "chromium", width=1500, height=900) as window:
         window.open(desk.nodes.dashboard)
-        window.wait_for("oken")
+        window.wait_for("oken")  # it asks for the token, "Token" or "token"
         assert window.run(f"{enter}.then(answer => answer.status)", desk.environment["RAY_AUTH_TOKEN"]) == 200
         window.open(f"{desk.nodes.dashboard}/#/jobs/{job}")
         window.wait_for(job, "SUCCEEDED", "train first.yaml")
