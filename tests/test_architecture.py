@@ -24,6 +24,7 @@ RAY = {
     "training/launch.py",
     "training/launch_evaluation.py",
     "training/launch_mailbox.py",
+    "training/launch_network.py",
     "training/launch_worker.py",
     "tuning/search.py",
     "cluster/session.py",

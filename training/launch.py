@@ -1,6 +1,6 @@
 """Placing the training core on a Ray cluster: Ray Train starts the workers and starts them again after a failure.
 
-Only this module and its parts, ``launch_worker.py``, ``launch_mailbox.py`` and ``launch_evaluation.py``, import Ray in this room.
+Only this module and its parts (``launch_*.py``) import Ray in this room.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import ray
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ground.errors import UserError
@@ -27,6 +27,7 @@ from training.control import Stopped
 from training.job import Job, Outcome, Record
 from training.launch_evaluation import CheckpointEvaluations
 from training.launch_mailbox import Mailbox
+from training.launch_network import ReachableConfig
 from training.launch_worker import work
 from training.signals import stopped_by_signals
 
@@ -83,7 +84,7 @@ def launch(
             "sample_s": sample_s,
             "driver_node": ray.get_runtime_context().get_node_id(),
         },
-        torch_config=TorchConfig(
+        torch_config=ReachableConfig(
             backend="nccl" if use_gpu else "gloo",
             timeout_s=max(_COLLECTIVE_SECONDS, math.ceil(job.training.watchdog_s)),
         ),
