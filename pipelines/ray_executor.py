@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -24,12 +25,15 @@ _SCHEMA = pa.schema([("index", pa.int64()), ("result", pa.string())])
 class RayExecutor:
     """Runs items as Ray Data tasks of one CPU each; Ray must be up.
 
+    They stay away from nodes with GPUs where there are others: training may need the whole of those, and they cost more.
+
     Args:
-        workers: items at a time; absent: the CPUs of the cluster, on this machine its cores.
+        workers: items at a time; absent: the CPUs of the nodes that take part, on this machine its cores.
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        self.workers = workers or _cores()
+        cpus, self._avoided = placement(ray.nodes())  # type: ignore[no-untyped-call]  # Ray's own lacks types
+        self.workers = workers or cpus
         ray.data.DataContext.get_current().enable_progress_bars = False
 
     def map(self, function: Function, items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
@@ -45,6 +49,7 @@ class RayExecutor:
             batch_format="pyarrow",
             num_cpus=1,
             compute=ray.data.TaskPoolStrategy(size=min(self.workers, len(tasks))),
+            label_selector={"ray.io/node-id": f"!in({','.join(self._avoided)})"} if self._avoided else {},
         )
         for row in results.iter_rows():
             yield row["index"], json.loads(row["result"])
@@ -58,8 +63,17 @@ def _call(name: str, batch: pa.Table) -> pa.Table:
     return pa.Table.from_pylist([{"index": index, "result": result} for index, result in rows], schema=_SCHEMA)
 
 
-def _cores() -> int:
-    cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]  # Ray's own lacks types
-    nodes = len(ray.nodes())  # type: ignore[no-untyped-call]
+def placement(nodes: Sequence[Mapping[str, Any]]) -> tuple[int, list[str]]:
+    """CPUs for a curation, and ids of the nodes that it leaves alone.
+
+    Args:
+        nodes: as ``ray.nodes()`` tells of them.
+    """
+    cpus = {node["NodeID"]: int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]}
+    with_gpus = [node["NodeID"] for node in nodes if node["Alive"] and node["Resources"].get("GPU", 0) > 0]
+    others = sum(count for node, count in cpus.items() if node not in with_gpus)
+    if with_gpus and others:
+        return others, with_gpus
+    total = max(1, sum(cpus.values()))
     # A local session has logical CPUs beyond the cores, so that drivers and actors never starve each other.
-    return max(1, min(cpus, len(os.sched_getaffinity(0))) if nodes == 1 else cpus)
+    return min(total, len(os.sched_getaffinity(0))) if len(cpus) == 1 else total, []

@@ -116,6 +116,15 @@ class Cluster:
         for node in list(self.nodes):
             self.settle(node)
 
+    def add(self, *arguments: str) -> None:
+        """Start a node of another kind, and wait for it.
+
+        Args:
+            arguments: of ``ray start``, what it has.
+        """
+        self.nodes.append(self._start(f"--address={self.environment['RAY_ADDRESS']}", *arguments))
+        self.nodes[-1].wait_until_up()
+
     def replace(self, node: Node) -> Node:
         """Kill a node and start another in its stead, without waiting for it."""
         self.nodes.remove(node)
