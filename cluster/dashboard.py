@@ -42,6 +42,11 @@ def accepted_headers(url: str) -> dict[str, str]:
     raise UserError("--address", f"the dashboard at {redact(url)} {found}", mend)
 
 
+def asks_for_credentials(url: str) -> bool:
+    """Whether the dashboard refuses who brings nothing."""
+    return ask(url, {})[0] in (401, 403)
+
+
 def _token() -> tuple[str, str]:
     """Where the token was found, and the token; as Ray looks for it."""
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():

@@ -13,8 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from cluster.console import console, duration
+from cluster.dashboard import asks_for_credentials
 from cluster.job_command import JobCommand
-from cluster.preflight import EXCLUDES, judge_nodes, judge_upload, questions
+from cluster.preflight import EXCLUDES, judge_nodes, judge_token, judge_upload, questions
 from ground.errors import UserError
 from tracking.redact import redact
 
@@ -50,8 +51,10 @@ def submit(
     listing = api.upload_listing(folder, EXCLUDES)
     _judge(judge_upload(listing, command, folder), force=force)
     client = api.connect(address or command.recipe.cluster.address)
+    url = client.get_address()
+    _judge([judge_token(url, asks=asks_for_credentials(url))], force=force)
     asked = questions(command, secrets.token_hex(4))
-    console.print(f"checking {redact(client.get_address())} and its nodes (about 20 s)")
+    console.print(f"checking {redact(url)} and its nodes (about 20 s)")
     _judge(judge_nodes(api.look_at_nodes(client, asked, python), command, asked), force=force)
     job = f"{command.recipe.name}-{command.name}-{secrets.token_hex(3)}"
     entrypoint = [*python.split(), "-m", "cluster", *command.arguments]

@@ -9,6 +9,7 @@ from typing import Any
 
 from cluster.doctor_lines import Finding, installed
 from cluster.job_command import JobCommand
+from tracking.redact import redact
 
 MOST_UPLOADED = 100 << 20
 """Bytes that Ray's dashboard takes (ray#55877), though the cluster itself would take more."""
@@ -48,6 +49,20 @@ def judge_upload(listing: Mapping[str, int], command: JobCommand, folder: Path) 
             problem = f"{path} is not uploaded: .gitignore, .rayignore or a default leaves it out"
             findings.append(Finding("upload", "broken", problem, "mend that file, or name a path that the nodes have"))
     return findings
+
+
+def judge_token(url: str, *, asks: bool) -> Finding:
+    """Whether the cluster asks who comes.
+
+    Args:
+        asks: it refuses who brings no credentials.
+    """
+    if asks:
+        return Finding("token", "ok", "the cluster asks for it")
+    mend = "`ray get-auth-token --generate`, then RAY_AUTH_MODE=token wherever `ray start` runs"
+    return Finding(
+        "token", "note", f"the cluster asks for none: whoever reaches {redact(url)} may run code there", mend
+    )
 
 
 def questions(command: JobCommand, mark: str) -> dict[str, Any]:

@@ -20,8 +20,9 @@ import pytest
 
 from cluster import cli, jobs, probe
 from cluster import submit as api
-from cluster.dashboard import accepted_headers
+from cluster.dashboard import accepted_headers, asks_for_credentials
 from cluster.job_command import parse
+from cluster.preflight import judge_token
 from ground.errors import UserError
 from tests.helpers.recipes import run_steady, small_recipe
 
@@ -117,6 +118,14 @@ def test_the_token_goes_only_to_a_cluster_that_asks(monkeypatch: pytest.MonkeyPa
     with _dashboard(_TOKEN) as (url, sent):
         assert accepted_headers(url) == {"Authorization": f"Bearer {_TOKEN}"}
         assert sent == [None, f"Bearer {_TOKEN}"]
+
+
+@pytest.mark.parametrize(("token", "level"), [(None, "note"), (_TOKEN, "ok")])
+def test_a_cluster_open_to_everyone_is_noted(token: str | None, level: str) -> None:
+    with _dashboard(token) as (url, _):
+        finding = judge_token(url, asks=asks_for_credentials(url))
+    assert finding.level == level
+    assert (url in finding.found and "ray get-auth-token" in finding.mend) == (token is None)
 
 
 def test_the_token_is_read_from_its_file(tmp_path: Path) -> None:
@@ -227,6 +236,7 @@ def test_a_broken_check_submits_nothing_unless_forced(
     monkeypatch.setattr(api, "connect", lambda _: _Client("", "SUCCEEDED", []))
     monkeypatch.setattr(api, "look_at_nodes", lambda *_: {"nodes": [], "unseen": {}, "silent": ["n1"], "resources": {}})
     monkeypatch.setattr(api, "start", lambda *given: started.append(given))
+    monkeypatch.setattr(jobs, "asks_for_credentials", lambda _: True)
     ran = run_steady(monkeypatch, capsys, "submit", "--", "train", "recipe.yaml")
     assert ran.code == 2 and started == []
     assert "n1 did not answer" in ran.err and "--force submits all the same" in ran.err
