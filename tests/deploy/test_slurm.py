@@ -27,7 +27,6 @@ while [[ $1 == --* ]]; do
     [[ $1 == --nodelist=* ]] && nodes=${1#--nodelist=}
     shift
 done
-[[ $1 == hostname ]] && { echo "127.0.0.1 172.17.0.1"; exit; }
 pids=()
 trap 'kill "${pids[@]}" 2>/dev/null; wait; exit' TERM
 for node in ${nodes//,/ }; do
@@ -35,6 +34,10 @@ for node in ${nodes//,/ }; do
     pids+=($!)
 done
 wait
+"""
+# A machine as Debian installs it, whose own name leads nobody else to it.
+HOSTNAME = """#!/usr/bin/env bash
+case $1 in --ip-address) echo "127.0.1.1 ::1" ;; --all-ip-addresses) echo "172.17.0.9 10.0.0.9" ;; esac
 """
 RAY = """#!/usr/bin/env bash
 [[ $SLURMD_NODENAME == "$BROKEN" ]] && exit 1
@@ -77,7 +80,7 @@ def slurm(tmp_path: Path, **more: str) -> dict[str, str]:
     (tmp_path / "home").mkdir()
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake/ray.py").write_text(RAY_MODULE)
-    for name, text in {"scontrol": SCONTROL, "srun": SRUN, "ray": RAY, "python": PYTHON}.items():
+    for name, text in {"scontrol": SCONTROL, "srun": SRUN, "hostname": HOSTNAME, "ray": RAY, "python": PYTHON}.items():
         (venv / name).write_text(text)
         (venv / name).chmod(0o755)
     return {
@@ -136,10 +139,10 @@ def test_one_head_and_a_worker_on_every_other_node(tmp_path: Path) -> None:
     lines = record(tmp_path)
     starts = sorted(line for line in lines if line.startswith("ray@") and " start " in line)
     assert [line.split()[0] for line in starts] == ["ray@node1", "ray@node2", "ray@node3"]
-    address = f"127.0.0.1:{20000 + 4242}"
+    address = f"172.17.0.9:{20000 + 4242}"
     assert "--head" in starts[0]
     assert f"--port={20000 + 4242}" in starts[0]
-    assert "--include-dashboard=false" in starts[0]
+    assert f"--dashboard-port={30000 + 4242}" in starts[0]
     assert all(f"--address {address}" in line for line in starts[1:])
     assert all("--num-cpus=96 --num-gpus=8" in line and "--block" in line for line in starts)
     (driver,) = [line for line in lines if line.startswith("driver")]

@@ -83,6 +83,44 @@ def small_recipe(folder: Path, *, with_store: bool = True, **changes: Any) -> Pa
     return path
 
 
+def long_recipe(
+    folder: Path, name: str, *, work: str, steps: int, batch_tokens: int, corpora: str = "corpora", **changes: Any
+) -> Path:
+    """Write ``NAME.yaml`` and its corpora for a run that takes a minute, so that something can happen to it.
+
+    Args:
+        work: the work folder, as the machines that run it see it.
+        corpora: the folder of the corpora, likewise.
+        changes: replace whole sections.
+    """
+    whole: dict[str, Any] = {
+        "name": name,
+        "work": work,
+        "sources": {
+            source: {"role": role, "paths": [f"{corpora}/{source}.jsonl"]}
+            for source, role in (("med", "domain"), ("wiki", "general"), ("ref", "reference"))
+        },
+        "mixture": {
+            "shares": {"med": 0.8, "wiki": 0.2},
+            "subset_tokens": batch_tokens * 5,
+            "epochs": steps // 5,
+            "max_repetition": 1_000_000,
+        },
+        "training": {
+            "sequence_length": 64,
+            "global_batch_tokens": batch_tokens,
+            "micro_batch": 4,
+            "learning_rate": 3.0e-3,
+            "accelerator": "cpu",
+            "threads": 1,
+            "checkpoint_tokens": 5 * batch_tokens,
+            "max_failures": 5,
+        },
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    return small_recipe(folder, with_store=False, **whole | changes).rename(folder / f"{name}.yaml")
+
+
 def run_steady(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> Ran:
     """Run ``steady`` in this process."""
     monkeypatch.setattr(sys, "argv", ["steady", *arguments])
