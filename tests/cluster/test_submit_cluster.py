@@ -17,8 +17,8 @@ import pytest
 
 from cluster.recipe import load_recipe
 from tests.cluster.test_tune import TUNING
-from tests.helpers.browser import browser, missing_for_a_browser
-from tests.helpers.recipes import small_recipe
+from tests.helpers.browser import look_at_a_job, missing_for_a_browser
+from tests.helpers.recipes import long_recipe
 from tests.soak.nodes import WORKER, Cluster, Node, cluster
 from training.job import Record
 
@@ -47,39 +47,14 @@ class Desk:
 
     def recipe(self, name: str, **changes: Any) -> None:
         """A folder with a recipe of this name and work folder; all share a store."""
-        self.project(name).mkdir(parents=True)
-        whole: dict[str, Any] = {
-            "name": name,
-            "work": str(self.shared / name),
-            "sources": {
-                "med": {"role": "domain", "paths": ["corpora/med.jsonl"]},
-                "wiki": {"role": "general", "paths": ["corpora/wiki.jsonl"]},
-                "ref": {"role": "reference", "paths": ["corpora/ref.jsonl"]},
-            },
-            "curation": {
-                "store": str(self.shared / "store"),
-                "train_tokenizer": {"vocabulary": 300},
-                "heldout_fraction": 0.1,
-            },
-            "mixture": {
-                "shares": {"med": 0.8, "wiki": 0.2},
-                "subset_tokens": _BATCH * 5,
-                "epochs": _STEPS // 5,
-                "max_repetition": 1_000_000,
-            },
-            "training": {
-                "sequence_length": 64,
-                "global_batch_tokens": _BATCH,
-                "micro_batch": 4,
-                "learning_rate": 3.0e-3,
-                "accelerator": "cpu",
-                "threads": 1,
-                "checkpoint_tokens": 5 * _BATCH,
-                "max_failures": 5,
-            },
-        }
-        small_recipe(self.project(name), with_store=False, **whole | changes).rename(
-            self.project(name) / f"{name}.yaml"
+        store = {"store": str(self.shared / "store"), "train_tokenizer": {"vocabulary": 300}, "heldout_fraction": 0.1}
+        long_recipe(
+            self.project(name),
+            name,
+            work=str(self.shared / name),
+            steps=_STEPS,
+            batch_tokens=_BATCH,
+            **{"curation": store} | changes,
         )
 
     def project(self, name: str) -> Path:
@@ -224,21 +199,10 @@ def test_curate_train_lose_a_node_stop_and_leave_nothing(desk: Desk) -> None:
     assert not any(name.startswith("steady-preflight") for name in status)
 
     if missing_for_a_browser() is None:
-        _look_at_the_job(desk, job)
+        token = desk.environment["RAY_AUTH_TOKEN"]
+        look_at_a_job(desk.folder / "chromium", desk.nodes.dashboard, token, job, "SUCCEEDED", "train first.yaml")
     _until(lambda: desk.nodes.left_of_runs() == [])
     _no_secret(desk)
-
-
-def _look_at_the_job(desk: Desk, job: str) -> None:
-    """The page that `steady submit` links to, in a browser that was given the token as its user would."""
-    enter = "return fetch('/api/authenticate', {method: 'POST', headers: {Authorization: 'Bearer ' + arguments[0]}})"
-    with browser(desk.folder / "chromium", width=1500, height=900) as window:
-        window.open(desk.nodes.dashboard)
-        window.wait_for("oken")  # it asks for the token, "Token" or "token"
-        assert window.run(f"{enter}.then(answer => answer.status)", desk.environment["RAY_AUTH_TOKEN"]) == 200
-        window.open(f"{desk.nodes.dashboard}/#/jobs/{job}")
-        window.wait_for(job, "SUCCEEDED", "train first.yaml")
-        window.picture("ray-job")
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -88,6 +88,18 @@ class Browser:
             return json.load(answer)["value"]
 
 
+def look_at_a_job(profile: Path, dashboard: str, token: str, job: str, *texts: str) -> None:
+    """Open the page of a job on Ray's dashboard as its user would, who is asked for the token, and wait for ``texts``."""
+    enter = "return fetch('/api/authenticate', {method: 'POST', headers: {Authorization: 'Bearer ' + arguments[0]}})"
+    with browser(profile, width=1500, height=900) as window:
+        window.open(dashboard)
+        window.wait_for("oken")  # "Token" or "token"
+        assert window.run(f"{enter}.then(answer => answer.status)", token) == 200
+        window.open(f"{dashboard}/#/jobs/{job}")
+        window.wait_for(job, *texts)
+        window.picture("ray-job")
+
+
 @contextmanager
 def browser(folder: Path, *, width: int = 1440, height: int = 900) -> Iterator[Browser]:
     """A browser with an empty profile below ``folder``; sizes in CSS pixels."""
