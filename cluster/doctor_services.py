@@ -82,7 +82,8 @@ def _ray_authentication(address: str) -> Finding:
         found = "there is a token and RAY_AUTH_MODE is not set: jobs would be refused (missing authentication token)"
         return Finding("ray auth", "note", found, "export RAY_AUTH_MODE=token")
     found = f"whoever reaches {address} may run code there"
-    return Finding("ray auth", "note", found, "start the cluster with RAY_AUTH_MODE=token, or keep it on loopback")
+    mend = "`ray get-auth-token --generate`, and RAY_AUTH_MODE=token wherever it starts; or keep it on loopback"
+    return Finding("ray auth", "note", found, mend)
 
 
 def mlflow(uri: str, experiment: str | None) -> list[Finding]:

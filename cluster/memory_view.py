@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.table import Table
 
 from cluster.console import console
 from cluster.workflow import Planned
 from training.memory import GB, STAGES, Load, advice, largest_micro_batch, memory
 
-_PARTS = {  # field -> heading; the widths must stay within a log file's 120 columns
+_PARTS = {  # field -> heading; all of the table must fit into 80 columns
     "weights": "weights",
-    "gradients": "gradients",
+    "gradients": "grads",
     "optimizer": "Adam",
-    "activations": "activations",
+    "activations": "activ.",
     "logits": "logits",
     "buffers": "buffers",
-    "overhead": "overhead",
+    "overhead": "other",
 }
 
 
@@ -51,7 +52,7 @@ def _show(load: Load, names: list[str], gpu: str | None, capacity: float | None)
         f"{training.workers} worker(s), {_precision(load)}, micro_batch {training.micro_batch} x "
         f"{training.sequence_length:,} tokens, activation checkpointing {'on' if training.activation_checkpointing else 'off'}"
     )
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("ZeRO")
     for heading in (*_PARTS.values(), "total"):
         table.add_column(heading, justify="right")

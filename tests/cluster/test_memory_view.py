@@ -14,9 +14,7 @@ RECIPE = "recipes/llama-3-8b-medical.yaml"  # plans without a store
 def rows(out: str) -> dict[int, list[str]]:
     """ZeRO stage -> cells of its row."""
     table = out.partition("Memory of each GPU")[2]
-    cells = [
-        [cell.strip() for cell in line.strip("│").split("│")] for line in table.splitlines() if line.startswith("│")
-    ]
+    cells = [line.split() for line in table.splitlines() if line.strip()[:1].isdigit()]
     return {int(line[0]): line[1:] for line in cells}
 
 
