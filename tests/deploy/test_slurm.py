@@ -41,6 +41,7 @@ case $1 in --ip-address) echo "127.0.1.1 ::1" ;; --all-ip-addresses) echo "172.1
 """
 RAY = """#!/usr/bin/env bash
 [[ $SLURMD_NODENAME == "$BROKEN" ]] && exit 1
+[[ $1 == start && $SLURMD_NODENAME == "$LATE" && ! -e $RECORD.late ]] && { touch "$RECORD.late"; exit 1; }
 echo "ray@$SLURMD_NODENAME $*" >>"$RECORD"
 [[ $1 == health-check ]] && exit
 [[ -n $RAY_AUTH_TOKEN_PATH ]] && stat --format 'token %a %s' "$RAY_AUTH_TOKEN_PATH" >>"$RECORD"
@@ -95,6 +96,7 @@ def slurm(tmp_path: Path, **more: str) -> dict[str, str]:
         "SLURM_CPUS_PER_TASK": "96",
         "SLURM_GPUS_ON_NODE": "8",
         "BROKEN": "",
+        "LATE": "",
         "DRIVER": "0",
         "REAL_PYTHON": sys.executable,
         "PYTHONPATH": str(tmp_path / "fake"),
@@ -147,6 +149,14 @@ def test_one_head_and_a_worker_on_every_other_node(tmp_path: Path) -> None:
     assert all("--num-cpus=96 --num-gpus=8" in line and "--block" in line for line in starts)
     (driver,) = [line for line in lines if line.startswith("driver")]
     assert driver == f"driver -m cluster train my recipe.yaml training.workers=24 at {address} in {tmp_path}"
+
+
+def test_a_node_that_comes_before_the_head_is_up_tries_again(tmp_path: Path) -> None:
+    done = run(slurm(tmp_path, LATE="node2"), "train", "my.yaml")
+    assert done.returncode == 0, done.stderr
+    starts = [line.split()[0] for line in record(tmp_path) if line.startswith("ray@") and " start " in line]
+    assert sorted(starts) == ["ray@node1", "ray@node2", "ray@node3"]
+    assert (tmp_path / "record.late").exists(), "it was not late"
 
 
 def test_the_token_is_secret_and_gone_afterwards(tmp_path: Path) -> None:
