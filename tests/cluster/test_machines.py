@@ -69,7 +69,9 @@ class Site:
             more = ("--num-cpus=0", *_LIGHT) if "start" in command else ()
             done = self.head.run(*command, *more, **self.environment)
             assert done.returncode == 0, done.stdout
-        self.token = self.head.path(f"{HOME}/.ray/auth_token").read_text()
+        written = self.head.path(f"{HOME}/.ray/auth_token")
+        written.chmod(0o600)
+        self.token = written.read_text()
         self._give_token(self.desk)
 
     def start_node(self, name: str) -> Machine:
@@ -161,6 +163,9 @@ def test_a_desk_curates_and_trains_on_machines_and_one_loses_power(site: Site) -
     assert "MLflow" in said and "does not answer" in said, said
 
     site.serve_mlflow("my.yaml")
+    code, said = site.steady(*_SUBMIT, "doctor", "my.yaml")
+    assert code == 0, said
+    assert "by token" in said, said
     code, said = site.steady(*_SUBMIT, "curate", "my.yaml")
     assert code == 0, said
     assert f"{SHARED}/my is shared and writable on 3 node(s)" in said, said
