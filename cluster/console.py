@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -104,7 +105,7 @@ class RunProgress:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(name, total=steps, name=name, state="starting workers (about 20 s)")
-        self._name, self._steps, self._printed = name, steps, time.monotonic()
+        self._name, self._steps, self._printed = name, steps, -math.inf
 
     def __enter__(self) -> RunProgress:
         self._bar.start()
@@ -121,7 +122,7 @@ class RunProgress:
         state = f"step {record['step']}/{self._steps}  loss {metrics['train/loss']:.3f}  "
         state += f"{metrics['train/tokens_per_second']:,.0f} tokens/s"
         self._bar.update(self._task, completed=record["step"], state=state)
-        due = time.monotonic() - self._printed > 15 or record["step"] in (1, self._steps)
+        due = time.monotonic() - self._printed > 15 or record["step"] == self._steps
         if not console.is_terminal and due:  # a log file gets a line now and then
             self._printed = time.monotonic()
             console.print(f"  {self._name}: {state}")

@@ -202,8 +202,8 @@ def _run_job(
     from training.launch import launch  # loads Ray Train: 3 s that `plan` and `report` need not wait
 
     def take(record: Record) -> None:
-        log.log(record)
-        on_record(record)
+        if log.log(record):  # else a run that goes on repeats what it had recorded
+            on_record(record)
 
     outcome = launch(job, take, use_gpu=use_gpu, on_sample=log.node_sample, sample_s=sample_s)
     write_atomic(Path(job.folder) / RESULT, canonical_json({**asdict(outcome), "model": str(outcome.model)}))

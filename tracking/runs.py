@@ -198,14 +198,17 @@ class RunLog:
         identity = load_identity(self.folder)
         return identity.run_id if identity is not None else None
 
-    def log(self, record: Mapping[str, Any]) -> None:
+    def log(self, record: Mapping[str, Any]) -> bool:
         """Metrics at a count of tokens: ``{"tokens": int, "metrics": {name: float}}``, and ``step``, ``time_ms``.
 
         Repeating a (tokens, name) that is already recorded does nothing, so a resumed run may replay its last steps.
+
+        Returns:
+            Whether anything of it was new.
         """
         metrics = {name: float(value) for name, value in record["metrics"].items() if self._is_name(name)}
         counts = {name: int(record[name]) for name in ("step", "tokens", "time_ms") if name in record}
-        self._append({"time_ms": _now_ms(), **counts, "metrics": metrics})
+        return self._append({"time_ms": _now_ms(), **counts, "metrics": metrics})
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Parameters; nested mappings become dotted names. A value that differs from the recorded one becomes a tag."""
@@ -272,18 +275,19 @@ class RunLog:
         else:
             self.finish("KILLED" if issubclass(kind, (KeyboardInterrupt, SystemExit)) else "FAILED")
 
-    def _append(self, record: Mapping[str, Any]) -> None:
+    def _append(self, record: Mapping[str, Any]) -> bool:
         with self._guard:
             if self._finished:
                 self._warn("finished", f"run {self.name} is finished; a late record is dropped")
-                return
+                return False
             try:
                 new = self._spool.append(record)
             except OSError as error:
                 self._warn("disk", f"tracking records are lost, the disk refuses: {error}")
-                return
+                return True  # new, and lost
         if new:
             self._sender.wake()
+        return new
 
     def _is_name(self, name: str) -> bool:
         if len(name) <= _MAX_NAME and _METRIC_NAME.fullmatch(name):

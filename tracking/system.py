@@ -72,7 +72,7 @@ class SystemMetrics:
         last_index: the largest axis value recorded for names that begin so, or None.
     """
 
-    def __init__(self, append: Callable[[Mapping[str, Any]], None], last_index: Callable[[str], int | None]) -> None:
+    def __init__(self, append: Callable[[Mapping[str, Any]], object], last_index: Callable[[str], int | None]) -> None:
         self._append, self._last_index = append, last_index
         self._next: dict[str, int] = {}
         self._monitor: SystemMonitor | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.console import count, duration
+from cluster.console import RunProgress, count, duration
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,14 @@ def test_count(value: float, text: str) -> None:
 )
 def test_duration(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_log_file_gets_a_line_for_the_first_step_that_comes_and_for_the_last(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with RunProgress("r", 100) as progress:
+        for step in (61, 62, 63, 100):
+            metrics = {"train/loss": 2.0, "train/tokens_per_second": 1e3}
+            progress.take({"step": step, "tokens": step, "time_ms": 0, "metrics": metrics})
+    told = [line.split()[2] for line in capsys.readouterr().out.splitlines()]
+    assert told == ["61/100", "100/100"]

@@ -113,7 +113,7 @@ def test_a_folder_continues_its_run(tracker: Tracker, tmp_path: Path) -> None:
     assert tracker.client.get_run(run_id).info.status == "KILLED"
     again = tracker.run("r", tmp_path, params={"a": 1})
     for tokens in range(300, 800, 100):  # goes on from an earlier checkpoint
-        again.log(step(tokens, loss=float(tokens)) | {"time_ms": 5})
+        assert again.log(step(tokens, loss=float(tokens)) | {"time_ms": 5}) == (tokens >= 500)
     assert again.finish() == 0
     assert again.run_id == run_id
     assert tracker.client.get_run(run_id).info.status == "FINISHED"
