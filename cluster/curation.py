@@ -9,7 +9,7 @@ from pathlib import Path
 from cluster.console import console
 from cluster.curation_log import log_curation
 from cluster.funnel_view import show_funnel, show_preview
-from cluster.recipe import Recipe
+from cluster.recipe import ClusterConfig, Recipe
 from ground.errors import UserError
 from pipelines.curate import Curation
 from pipelines.executor import Executor, Function, Item, Result
@@ -57,15 +57,15 @@ def _curation(recipe: Recipe) -> Iterator[Curation]:
         config.filters_of(source)
     folder = Path(config.work) if config.work is not None else recipe.work_folder / "curation"
     with ExitStack() as stack:
-        work = Work(folder, _RayWhenNeeded(stack, recipe.cluster.address), _say)
+        work = Work(folder, _RayWhenNeeded(stack, recipe.cluster), _say)
         yield Curation(recipe.store_folder, recipe.sources, config, tokenizer, work)
 
 
 class _RayWhenNeeded:
     """Starts Ray, or connects to the cluster, when the first items come: a store that is up to date needs neither."""
 
-    def __init__(self, stack: ExitStack, address: str | None) -> None:
-        self._stack, self._address = stack, address
+    def __init__(self, stack: ExitStack, where: ClusterConfig) -> None:
+        self._stack, self._where = stack, where
         self._executor: Executor | None = None
 
     def map(self, function: Function, items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
@@ -74,8 +74,8 @@ class _RayWhenNeeded:
             from cluster.session import session
             from pipelines.ray_executor import RayExecutor
 
-            self._stack.enter_context(session(self._address))
-            self._executor = RayExecutor()
+            self._stack.enter_context(session(self._where.address))
+            self._executor = RayExecutor(gpu_nodes=self._where.curate_on_gpu_nodes)
         return self._executor.map(function, items)
 
 

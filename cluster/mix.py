@@ -54,7 +54,9 @@ def mix_recipe(
         f"{count(settings.steps * plan.batch_sequences * plan.sequence_length)} tokens in {settings.parts} part(s)"
     )
     with session(recipe.cluster.address):
-        manifest = write_mixture(store, settings, to, RayExecutor(), _Said())
+        manifest = write_mixture(
+            store, settings, to, RayExecutor(gpu_nodes=recipe.cluster.curate_on_gpu_nodes), _Said()
+        )
     console.print(f"{manifest.sequences:,} sequences in {to}, listed in {to / MANIFEST}")
     return manifest
 

@@ -28,6 +28,9 @@ class ClusterConfig(Section):
     store at every step, which is enough where that is fast."""
     cache_gb: Annotated[float, Field(gt=0)] = 100.0
     """Most that the cache of a node holds, in 10^9 bytes; 100 hold about 50 billion tokens of two bytes."""
+    curate_on_gpu_nodes: bool = False
+    """Curate on the CPUs of nodes with GPUs too, though there are others; for GPUs that would be idle meanwhile. By default they
+    are left to training."""
 
 
 class RunVariant(Section):

@@ -29,10 +29,12 @@ class RayExecutor:
 
     Args:
         workers: items at a time; absent: the CPUs of the nodes that take part, on this machine its cores.
+        gpu_nodes: use the CPUs of all nodes.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
-        cpus, self._avoided = placement(ray.nodes())  # type: ignore[no-untyped-call]  # Ray's own lacks types
+    def __init__(self, workers: int | None = None, *, gpu_nodes: bool = False) -> None:
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own lacks types
+        cpus, self._avoided = placement(nodes, gpu_nodes=gpu_nodes)
         self.workers = workers or cpus
         ray.data.DataContext.get_current().enable_progress_bars = False
 
@@ -63,16 +65,17 @@ def _call(name: str, batch: pa.Table) -> pa.Table:
     return pa.Table.from_pylist([{"index": index, "result": result} for index, result in rows], schema=_SCHEMA)
 
 
-def placement(nodes: Sequence[Mapping[str, Any]]) -> tuple[int, list[str]]:
+def placement(nodes: Sequence[Mapping[str, Any]], *, gpu_nodes: bool) -> tuple[int, list[str]]:
     """CPUs for a curation, and ids of the nodes that it leaves alone.
 
     Args:
         nodes: as ``ray.nodes()`` tells of them.
+        gpu_nodes: leave none alone.
     """
     cpus = {node["NodeID"]: int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]}
     with_gpus = [node["NodeID"] for node in nodes if node["Alive"] and node["Resources"].get("GPU", 0) > 0]
     others = sum(count for node, count in cpus.items() if node not in with_gpus)
-    if with_gpus and others:
+    if with_gpus and others and not gpu_nodes:
         return others, with_gpus
     total = max(1, sum(cpus.values()))
     # A local session has logical CPUs beyond the cores, so that drivers and actors never starve each other.

@@ -39,13 +39,20 @@ def node(name: str, cpus: float, gpus: float = 0, *, alive: bool = True) -> dict
 def test_nodes_with_gpus_are_left_alone_where_there_are_others(
     nodes: list[dict[str, Any]], cpus: int, avoided: list[str]
 ) -> None:
-    assert placement(nodes) == (cpus, avoided)
+    assert placement(nodes, gpu_nodes=False) == (cpus, avoided)
 
 
-@given(st.lists(st.tuples(st.integers(0, 64), st.integers(0, 8), st.booleans()), min_size=1, max_size=8))
-def test_there_are_always_cpus_and_never_more_than_on_the_nodes_used(found: list[tuple[int, int, bool]]) -> None:
+def test_all_nodes_take_part_if_asked() -> None:
+    nodes = [node("head", 4), node("g", 96, 8), node("h", 96, 8)]
+    assert placement(nodes, gpu_nodes=True) == (196, [])
+
+
+@given(st.lists(st.tuples(st.integers(0, 64), st.integers(0, 8), st.booleans()), min_size=1, max_size=8), st.booleans())
+def test_there_are_always_cpus_and_never_more_than_on_the_nodes_used(
+    found: list[tuple[int, int, bool]], gpu_nodes: bool
+) -> None:
     nodes = [node(str(i), cpus, gpus, alive=alive) for i, (cpus, gpus, alive) in enumerate(found)]
-    cpus, avoided = placement(nodes)
+    cpus, avoided = placement(nodes, gpu_nodes=gpu_nodes)
     used = sum(n["Resources"].get("CPU", 0) for n in nodes if n["Alive"] and n["NodeID"] not in avoided)
     assert 1 <= cpus <= max(1, used)
 
