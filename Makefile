@@ -15,7 +15,7 @@ test: lint
 	$(BIN)/python -m pytest -m "not slow and not long" -n auto --maxprocesses 4
 	$(BIN)/python -m pytest -m "slow and not long" -n 2 --dist loadfile
 
-# Whole clusters, real servers and the longest runs, about 40 minutes. Some need PostgreSQL.
+# Whole clusters, real servers and the longest runs, 75 minutes on two slow cores. Some need PostgreSQL, Chromium, or root and Slurm.
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -m long
 
